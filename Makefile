@@ -1,0 +1,71 @@
+# What a person types. `make demo` and `make test` do all the set-up that they need.
+
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+BIN := target/bin
+# glibc is linked in, so that a binary runs on any node: docs/adr/0005-static-linking.md.
+STATIC := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --target $(TRIPLE)
+# Tests need namespaces, mounts and cgroups of their own.
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME)
+NEXTEST := $(shell command -v cargo-nextest)
+
+.PHONY: help build install check test bench demo clean FORCE
+help:
+	@echo 'make demo     run a real pod from a real image, and look at it'
+	@echo 'make build    berthd, berth and berth-shim, static, in $(BIN)'
+	@echo 'make install  put them below DESTDIR, as a package does'
+	@echo 'make check    format, lints, documentation, arrows and shape of the code'
+	@echo 'make test     all tests, against a real registry, real plugins, real kernels'
+	@echo 'make bench    berthd beside containerd, in one run'
+
+build:
+	@.ci/packages build
+	$(STATIC) --release -p berth-cri-server -p berth-cli
+	$(STATIC) --profile shim -p berth-runtime --bin berth-shim
+	@install -d $(BIN)
+	@install target/$(TRIPLE)/release/berthd target/$(TRIPLE)/release/berth $(BIN)
+	@install target/$(TRIPLE)/shim/berth-shim $(BIN)
+
+PREFIX := /usr
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/berth $(DESTDIR)/etc/berth
+	install $(BIN)/berthd $(BIN)/berth $(DESTDIR)$(PREFIX)/bin
+	install $(BIN)/berth-shim $(DESTDIR)$(PREFIX)/libexec/berth
+	$(BIN)/berthd config default > $(DESTDIR)/etc/berth/config.toml
+
+check:
+	@.ci/packages check
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	@.ci/arrows
+	@.ci/shape
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
+	    else echo 'cargo-deny is not installed: licences and bans are not checked'; fi
+
+# The daemon that dies where a test says. Built first: what ships must be what is left in target.
+$(BIN)/berthd-failpoints: FORCE
+	@.ci/packages build
+	$(STATIC) --release -p berth-cri-server --features failpoints
+	@install -d $(BIN)
+	@install target/$(TRIPLE)/release/berthd $@
+FORCE:
+
+test: $(BIN)/berthd-failpoints build
+	@.ci/packages test
+ifdef NEXTEST
+	$(ROOT) cargo nextest run --locked --workspace
+else
+	$(ROOT) cargo test --locked --workspace --no-fail-fast
+endif
+
+bench: build
+	@.ci/packages bench
+	$(ROOT) cargo bench --locked -p berth-e2e -- --engines berthd,containerd
+
+demo:
+	@.ci/packages demo
+	@$(MAKE) --no-print-directory build
+	@$(ROOT) .ci/demo $(BIN)
+
+clean:
+	cargo clean
