@@ -1,0 +1,247 @@
+//! Which devices the processes of a cgroup may use, as an eBPF program.
+//!
+//! The kernel runs the program on every open and mknod of a device by a process of the cgroup
+//! (`BPF_PROG_TYPE_CGROUP_DEVICE`); 1 allows, 0 refuses. The last rule that speaks of the
+//! access decides, so the program tries the rules from the last to the first and refuses when
+//! none fits.
+
+use std::collections::HashMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+use crate::sys::bpf::{Instruction, attach_device_program, load_device_program};
+
+/// A rule with everything decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Rule {
+    allow: bool,
+    /// `BPF_DEVCG_DEV_BLOCK` (1), `BPF_DEVCG_DEV_CHAR` (2), or any kind.
+    kind: Option<i32>,
+    major: Option<i32>,
+    minor: Option<i32>,
+    /// `BPF_DEVCG_ACC_MKNOD` (1), `_READ` (2), `_WRITE` (4).
+    access: i32,
+}
+
+impl Rule {
+    fn of(rule: &LinuxDeviceCgroup) -> Self {
+        let number =
+            |number: Option<i64>| number.and_then(|n| i32::try_from(n).ok()).filter(|n| *n >= 0);
+        let access = rule.access().as_deref().unwrap_or("rwm");
+        let bit = |letter, bit| if access.contains(letter) { bit } else { 0 };
+        Self {
+            allow: rule.allow(),
+            kind: match rule.typ() {
+                Some(LinuxDeviceType::B) => Some(1),
+                Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some(2),
+                _ => None,
+            },
+            major: number(rule.major()),
+            minor: number(rule.minor()),
+            access: bit('m', 1) | bit('r', 2) | bit('w', 4),
+        }
+    }
+
+    /// Whether it covers everything, so that rules before it do not matter.
+    fn is_total(self) -> bool {
+        self.kind.is_none() && self.major.is_none() && self.minor.is_none() && self.access == 7
+    }
+}
+
+/// Loaded programs by their rules: most containers have the same.
+#[derive(Debug, Default)]
+pub(crate) struct Filters {
+    loaded: Mutex<HashMap<Vec<Rule>, OwnedFd>>,
+}
+
+impl Filters {
+    /// Has the kernel apply `rules` to a cgroup.
+    pub(crate) fn apply(
+        &self,
+        cgroup: BorrowedFd<'_>,
+        rules: &[LinuxDeviceCgroup],
+    ) -> std::io::Result<()> {
+        let rules = relevant(rules);
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if !loaded.contains_key(&rules) {
+            // Programs are cached, not collected: a node sees a handful of device lists.
+            let program = load_device_program(&compile(&rules))?;
+            loaded.insert(rules.clone(), program);
+        }
+        loaded.get(&rules).map_or(Ok(()), |program| attach_device_program(cgroup, program))
+    }
+}
+
+/// The rules from the last that covers everything on.
+fn relevant(rules: &[LinuxDeviceCgroup]) -> Vec<Rule> {
+    let rules: Vec<_> = rules.iter().map(Rule::of).collect();
+    let start = rules.iter().rposition(|rule| rule.is_total()).unwrap_or(0);
+    rules[start..].to_vec()
+}
+
+// Registers: r1 is the context, r2 the kind, r3 the access, r4 and r5 the numbers.
+const LOAD_WORD: u8 = 0x61; // BPF_LDX | BPF_MEM | BPF_W
+const MOVE_REGISTER: u8 = 0xbc; // BPF_ALU | BPF_MOV | BPF_X
+const MOVE: u8 = 0xb4; // BPF_ALU | BPF_MOV | BPF_K
+const AND: u8 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+const SHIFT_RIGHT: u8 = 0x74; // BPF_ALU | BPF_RSH | BPF_K
+const JUMP_IF_NOT_EQUAL: u8 = 0x55; // BPF_JMP | BPF_JNE | BPF_K
+const JUMP_IF_EQUAL: u8 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
+
+fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
+    Instruction { code, registers: from << 4 | to, offset, immediate }
+}
+
+fn compile(rules: &[Rule]) -> Vec<Instruction> {
+    // struct bpf_cgroup_dev_ctx { u32 access << 16 | kind; u32 major; u32 minor; }
+    let mut program = vec![
+        instruction(LOAD_WORD, 2, 1, 0, 0),
+        instruction(MOVE_REGISTER, 3, 2, 0, 0),
+        instruction(AND, 2, 0, 0, 0xffff),
+        instruction(SHIFT_RIGHT, 3, 0, 0, 16),
+        instruction(LOAD_WORD, 4, 1, 4, 0),
+        instruction(LOAD_WORD, 5, 1, 8, 0),
+    ];
+    rules.iter().rev().for_each(|rule| program.extend(block(*rule)));
+    // The kernel takes no instruction that cannot be reached.
+    if !rules.first().is_some_and(|rule| rule.is_total()) {
+        program.extend(verdict(false));
+    }
+    program
+}
+
+/// One rule: each test that fails jumps behind the verdict.
+fn block(rule: Rule) -> Vec<Instruction> {
+    let mut tests: Vec<Instruction> = Vec::new();
+    let numbers = [(2, rule.kind), (4, rule.major), (5, rule.minor)];
+    for (register, wanted) in numbers {
+        if let Some(wanted) = wanted {
+            tests.push(instruction(JUMP_IF_NOT_EQUAL, register, 0, 0, wanted));
+        }
+    }
+    if rule.access != 7 {
+        tests.push(instruction(MOVE_REGISTER, 0, 3, 0, 0));
+        // An allowance must cover all of the access, a refusal any of it.
+        if rule.allow {
+            tests.push(instruction(AND, 0, 0, 0, 7 & !rule.access));
+            tests.push(instruction(JUMP_IF_NOT_EQUAL, 0, 0, 0, 0));
+        } else {
+            tests.push(instruction(AND, 0, 0, 0, rule.access));
+            tests.push(instruction(JUMP_IF_EQUAL, 0, 0, 0, 0));
+        }
+    }
+    let mut block = tests;
+    block.extend(verdict(rule.allow));
+    let length = block.len();
+    for (index, test) in block.iter_mut().enumerate() {
+        if matches!(test.code, JUMP_IF_NOT_EQUAL | JUMP_IF_EQUAL) {
+            test.offset = i16::try_from(length - index - 1).unwrap_or(i16::MAX);
+        }
+    }
+    block
+}
+
+fn verdict(allow: bool) -> [Instruction; 2] {
+    [instruction(MOVE, 0, 0, 0, i32::from(allow)), instruction(EXIT, 0, 0, 0, 0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: i32 = 1;
+    const CHAR: i32 = 2;
+    const MKNOD: i32 = 1;
+    const READ: i32 = 2;
+    const WRITE: i32 = 4;
+
+    /// Interprets a program as the kernel would.
+    fn allows(program: &[Instruction], kind: i32, major: i32, minor: i32, access: i32) -> bool {
+        let context = [access << 16 | kind, major, minor];
+        let (mut registers, mut at) = ([0_i32; 10], 0);
+        for _ in 0..1000 {
+            let Instruction { code, registers: names, offset, immediate } = program[at];
+            let (to, from) = (usize::from(names & 15), usize::from(names >> 4));
+            at += 1;
+            let jump = match code {
+                LOAD_WORD => {
+                    registers[to] = context[usize::try_from(offset).unwrap() / 4];
+                    false
+                }
+                MOVE_REGISTER => {
+                    registers[to] = registers[from];
+                    false
+                }
+                MOVE => {
+                    registers[to] = immediate;
+                    false
+                }
+                AND => {
+                    registers[to] &= immediate;
+                    false
+                }
+                SHIFT_RIGHT => {
+                    registers[to] >>= immediate;
+                    false
+                }
+                JUMP_IF_NOT_EQUAL => registers[to] != immediate,
+                JUMP_IF_EQUAL => registers[to] == immediate,
+                EXIT => return registers[0] != 0,
+                other => panic!("unknown instruction {other:#x}"),
+            };
+            if jump {
+                at += usize::try_from(offset).unwrap();
+            }
+        }
+        panic!("the program does not end");
+    }
+
+    fn rules(json: &str) -> Vec<Instruction> {
+        let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(json).unwrap();
+        compile(&relevant(&rules))
+    }
+
+    #[test]
+    fn what_no_rule_allows_is_refused() {
+        let program = rules(
+            r#"[{"allow": false, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"},
+                {"allow": true, "type": "c", "major": 136, "access": "rwm"},
+                {"allow": true, "type": "b", "access": "m"}]"#,
+        );
+        assert!(allows(&program, CHAR, 1, 3, READ));
+        assert!(allows(&program, CHAR, 1, 3, READ | WRITE));
+        assert!(!allows(&program, CHAR, 1, 3, READ | MKNOD));
+        assert!(!allows(&program, CHAR, 1, 5, READ));
+        assert!(!allows(&program, BLOCK, 1, 3, READ));
+        assert!(allows(&program, CHAR, 136, 9, READ | WRITE | MKNOD));
+        assert!(allows(&program, BLOCK, 8, 0, MKNOD));
+        assert!(!allows(&program, BLOCK, 8, 0, READ));
+    }
+
+    #[test]
+    fn the_last_rule_that_fits_decides() {
+        let program = rules(
+            r#"[{"allow": true, "access": "rwm"},
+                {"allow": false, "type": "c", "major": 10, "minor": 200, "access": "w"}]"#,
+        );
+        assert!(allows(&program, CHAR, 10, 200, READ));
+        assert!(!allows(&program, CHAR, 10, 200, READ | WRITE));
+        assert!(allows(&program, BLOCK, 8, 0, READ | WRITE | MKNOD));
+    }
+
+    #[test]
+    fn no_rules_refuse_everything() {
+        assert!(!allows(&rules("[]"), CHAR, 1, 3, READ));
+    }
+
+    #[test]
+    fn rules_before_a_total_one_do_not_count() {
+        let json = r#"[{"allow": true, "type": "c", "access": "rwm"},
+            {"allow": false, "access": "rwm"}]"#;
+        assert_eq!(rules(json).len(), rules(r#"[{"allow": false}]"#).len());
+    }
+}

@@ -1,0 +1,216 @@
+//! Running a command in a container and waiting for its end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use std::sync::PoisonError;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe::{self, Receiver};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Ending;
+use crate::error::{Error, Storing as _};
+use crate::protocol::{GivenStreams, PidNamespace, Start, Streams};
+use crate::spec;
+
+use super::{Container, Containers, State};
+
+/// Output beyond this is read and dropped, for each stream.
+const OUTPUT_MAX: usize = 16 << 20;
+
+/// How long the answer waits for a killed command to be gone.
+const DEATH: Duration = Duration::from_millis(500);
+
+/// A command to run.
+#[derive(Clone, Debug)]
+pub struct ExecSpec {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// How long it may run; for ever if absent.
+    pub timeout: Option<Duration>,
+    /// Fires when nobody waits for it any more; it is killed then.
+    pub cancel: CancellationToken,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// Standard output, the first 16 MiB of it.
+    pub stdout: Vec<u8>,
+    /// Standard error, the first 16 MiB of it.
+    pub stderr: Vec<u8>,
+    /// Exit code; 128 plus the signal if a signal ended it.
+    pub code: i32,
+}
+
+/// An exec has a cgroup of its own below the container's, so that all of it can be killed.
+struct Place {
+    key: String,
+    cgroup: crate::cgroup::CgroupPath,
+}
+
+impl Containers {
+    /// Runs a command in a running container, without input, and collects its output.
+    ///
+    /// The answer waits for the command's first process, and then a bounded while for children
+    /// that still hold its output. A command that is out of time is killed with its children.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] unless the container runs, [`Error::Start`] if the command cannot
+    /// be executed, [`Error::Deadline`] if it is out of time.
+    pub async fn exec_sync(&self, id: &str, exec: ExecSpec) -> Result<ExecOutput, Error> {
+        let container = self.get(id)?;
+        let state = container.state();
+        if !matches!(state, State::Running { .. }) {
+            let (id, state) = (id.to_owned(), state.name());
+            return Err(Error::WrongState { id, state, verb: "execute in it" });
+        }
+        let place = self.exec_place(&container)?;
+        let output = self.run_exec(&container, &place, exec).await;
+        // What the command left running stays, as with the field's runtimes, in its cgroup,
+        // which goes with the container's.
+        self.0.hierarchy.remove_if_unused(&place.cgroup);
+        if let Err(error) = container.shim.forget(&place.key).await {
+            tracing::debug!(container = id, %error, "forget an exec, ignoring");
+        }
+        output
+    }
+
+    async fn run_exec(
+        &self,
+        container: &Container,
+        place: &Place,
+        exec: ExecSpec,
+    ) -> Result<ExecOutput, Error> {
+        let begun = Instant::now();
+        let deadline = exec.timeout.map(|timeout| (timeout, begun + timeout));
+        let best_effort = self.0.settings.oom_score_adj_best_effort;
+        let plan = spec::exec(&container.spec.oci, &container.spec.env, exec.args, best_effort)?;
+        self.0.hierarchy.create_below_processes(&place.cgroup)?;
+        let cgroup = self.0.hierarchy.open_cgroup(&place.cgroup)?;
+        let (stdout, childs_stdout) = output_pipe().storing("make", "a pipe")?;
+        let (stderr, childs_stderr) = output_pipe().storing("make", "a pipe")?;
+        let start = Start {
+            key: place.key.clone(),
+            plan: 0,
+            cgroup: 1,
+            members: vec![container.spec.id.clone()],
+            pid_namespace: Some(PidNamespace::Of(0)),
+            streams: Some(Streams::Given(GivenStreams {
+                stdin: None,
+                stdout: Some(2),
+                stderr: Some(3),
+            })),
+        };
+        let descriptors = [cgroup, childs_stdout, childs_stderr];
+        let borrowed = descriptors.each_ref().map(AsFd::as_fd);
+        let started = self.start_exec(container, start, &plan, &borrowed, deadline).await;
+        // Our copies of the write ends: while they are open the output does not end.
+        drop(descriptors);
+        let mut ending = started?.ending;
+        let collected = collect(stdout, stderr, &mut ending, self.0.settings.drain_within);
+        let out_of_time = async {
+            match deadline {
+                Some((timeout, at)) => {
+                    tokio::time::sleep_until(at).await;
+                    timeout
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let (attempt, after) = tokio::select! {
+            collected = collected => return collected.ok_or_else(|| lost(container)),
+            timeout = out_of_time => ("execute the command", timeout),
+            () = exec.cancel.cancelled() => ("execute a command that nobody waits for", begun.elapsed()),
+        };
+        self.0.hierarchy.kill(&place.cgroup)?;
+        // A killed process goes at once, unless it sleeps in the kernel.
+        let _ = tokio::time::timeout(DEATH, &mut ending).await;
+        Err(Error::Deadline { attempt: attempt.to_owned(), after })
+    }
+
+    async fn start_exec(
+        &self,
+        container: &Container,
+        start: Start,
+        plan: &crate::plan::Plan,
+        descriptors: &[BorrowedFd<'_>],
+        deadline: Option<(Duration, Instant)>,
+    ) -> Result<crate::client::Running, Error> {
+        let within = self.0.settings.start_within;
+        let within = deadline.map_or(within, |(timeout, _)| timeout.min(within));
+        container.shim.start(start, plan, descriptors, within).await
+    }
+
+    /// A key that no earlier exec of the container had, not even one of an earlier berthd.
+    fn exec_place(&self, container: &Container) -> Result<Place, Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let mut last = self.0.execs.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = now.max(*last + 1);
+        let name = format!("exec-{:x}", *last);
+        let cgroup = container.spec.cgroup.child(&name)?;
+        Ok(Place { key: format!("{}-{name}", container.spec.id), cgroup })
+    }
+}
+
+fn output_pipe() -> io::Result<(Receiver, OwnedFd)> {
+    let (sender, receiver) = pipe::pipe()?;
+    Ok((receiver, sender.into_blocking_fd()?))
+}
+
+fn lost(container: &Container) -> Error {
+    Error::Shim {
+        attempt: "wait for a command",
+        shim: container.spec.sandbox.clone(),
+        cause: "is gone".to_owned(),
+    }
+}
+
+/// Reads both streams until they end, or until `drain` after the process has ended.
+async fn collect(
+    mut stdout: Receiver,
+    mut stderr: Receiver,
+    ending: &mut crate::client::Watch,
+    drain: Duration,
+) -> Option<ExecOutput> {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = {
+        let read = async {
+            tokio::join!(read_capped(&mut stdout, &mut out), read_capped(&mut stderr, &mut err))
+        };
+        tokio::pin!(read);
+        let mut code = None;
+        tokio::select! {
+            _ = &mut read => {}
+            ended = &mut *ending => {
+                code = Some(ended);
+                // Children may hold the pipes for as long as they like: what they write later
+                // is not the command's.
+                let _ = tokio::time::timeout(drain, &mut read).await;
+            }
+        }
+        match code {
+            Some(code) => code,
+            None => (&mut *ending).await,
+        }
+    };
+    match code {
+        Ok(Ending::Exited(exit)) => Some(ExecOutput { stdout: out, stderr: err, code: exit.code }),
+        _ => None,
+    }
+}
+
+async fn read_capped(from: &mut Receiver, to: &mut Vec<u8>) {
+    let mut chunk = vec![0; 32 << 10];
+    while let Ok(count) = from.read(&mut chunk).await {
+        if count == 0 {
+            break;
+        }
+        let room = OUTPUT_MAX.saturating_sub(to.len()).min(count);
+        to.extend_from_slice(&chunk[..room]);
+    }
+}

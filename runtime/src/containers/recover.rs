@@ -1,0 +1,142 @@
+//! Finding the containers of an earlier berthd again.
+//!
+//! What is true of a process the kernel and its shim say, not the record: a shim that answers
+//! says what runs, its exit records say what has ended meanwhile, and where there is neither,
+//! whatever is left is killed and the end is unknown.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::client::{ShimClient, Watch, read_exit};
+use crate::error::Error;
+use crate::protocol::Started;
+use crate::record::Found;
+
+use super::state::Exited;
+use super::{Container, ContainerSpec, Containers, State};
+
+/// What is left of a pod's shim.
+#[derive(Debug)]
+pub struct Pod {
+    /// The shim, connected to; or one that is gone.
+    pub shim: ShimClient,
+    /// The shim's directory.
+    pub directory: PathBuf,
+}
+
+impl Containers {
+    /// Loads all containers of the sandboxes in `pods`, by sandbox.
+    ///
+    /// Containers that were not created to the end, and those of sandboxes that are not there,
+    /// are torn down.
+    ///
+    /// # Errors
+    /// If the records cannot be read at all.
+    pub async fn recover(&self, pods: &HashMap<String, Pod>) -> Result<(), Error> {
+        let (specs, _) = self.0.specs.load()?;
+        let (states, _) = self.0.states.load()?;
+        let mut states: HashMap<_, _> =
+            states.into_iter().map(|found| (found.id, (found.record, found.this_boot))).collect();
+        let mut running = HashMap::new();
+        for (sandbox, pod) in pods {
+            running.insert(sandbox.as_str(), self.what_runs(sandbox, pod, &specs).await);
+        }
+        for Found { id, record: spec, .. } in specs {
+            let state = states.remove(&id);
+            match (pods.get(&spec.sandbox), state) {
+                (Some(pod), Some((state, this_boot))) => {
+                    let of_pod = running.get_mut(spec.sandbox.as_str());
+                    let seen = of_pod.and_then(|of_pod| of_pod.remove(&id));
+                    self.adopt(spec, state, this_boot, seen, pod).await?;
+                }
+                _ => {
+                    tracing::info!(container = id, "tear down an unfinished container");
+                    if let Err(error) = self.discard(&spec).await {
+                        tracing::warn!(container = id, %error, "it is not all gone, ignoring");
+                    }
+                }
+            }
+        }
+        // A state without a specification is what a remove that was cut off has left.
+        states.keys().try_for_each(|id| self.remove_records(id))
+    }
+
+    /// Asks a shim what runs. Watches are set up before it is asked, so that no end is missed.
+    async fn what_runs(
+        &self,
+        sandbox: &str,
+        pod: &Pod,
+        specs: &[Found<ContainerSpec>],
+    ) -> HashMap<String, (Started, Watch)> {
+        let of_pod = specs.iter().filter(|found| found.record.sandbox == sandbox);
+        let mut watches: HashMap<_, _> =
+            of_pod.map(|found| (found.id.clone(), pod.shim.watch(&found.id))).collect();
+        let running = match pod.shim.greet().await {
+            Ok(greeting) => greeting.running,
+            Err(error) => {
+                tracing::warn!(sandbox, %error, "a shim does not answer");
+                Vec::new()
+            }
+        };
+        let pair = |started: Started| {
+            let watch = watches.remove(&started.key)?;
+            Some((started.key.clone(), (started, watch)))
+        };
+        running.into_iter().filter_map(pair).collect()
+    }
+
+    async fn adopt(
+        &self,
+        spec: ContainerSpec,
+        state: State,
+        this_boot: bool,
+        seen: Option<(Started, Watch)>,
+        pod: &Pod,
+    ) -> Result<(), Error> {
+        let container = Arc::new(Container {
+            spec,
+            shim: pod.shim.clone(),
+            state: watch::Sender::new(state.clone()),
+            stop_by: watch::Sender::new(None),
+        });
+        self.insert(Arc::clone(&container));
+        match (state, seen) {
+            (State::Exited(_), _) => {}
+            (State::Running { .. }, Some((_, ending))) => self.watch(container, ending),
+            // Started, but berthd was gone before it could write that down.
+            (State::Created, Some((Started { pid, at, .. }, ending))) => {
+                self.set_state(&container, State::Running { pid, started_at: at })?;
+                self.watch(container, ending);
+            }
+            (State::Created, None) => {
+                if let Some(exited) = ended_meanwhile(&pod.directory, &container.spec.id) {
+                    self.settle(&container, exited).await;
+                } else if !this_boot {
+                    // Its cgroup went with the boot: it cannot be started any more.
+                    let now = crate::shim::nanoseconds();
+                    let why = "the machine was restarted before it was started";
+                    self.settle(&container, Exited::not_started(255, why.to_owned(), now)).await;
+                }
+            }
+            (state @ State::Running { .. }, None) => {
+                let exited = ended_meanwhile(&pod.directory, &container.spec.id);
+                let now = crate::shim::nanoseconds();
+                let exited = exited.unwrap_or_else(|| Exited::unknown(&state, now));
+                self.settle(&container, exited).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ids on record, which [`crate::shim`]'s or anybody's leftovers can be compared with.
+    pub fn ids(&self) -> HashSet<String> {
+        self.list().iter().map(|container| container.spec.id.clone()).collect()
+    }
+}
+
+fn ended_meanwhile(directory: &Path, id: &str) -> Option<Exited> {
+    read_exit(directory, id).map(|exit| Exited::from_exit(&exit))
+}

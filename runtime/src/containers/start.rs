@@ -1,0 +1,152 @@
+//! Starting a container, and settling what is left when its process has ended.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use fail::fail_point;
+
+use crate::client::{Ending, Watch};
+use crate::error::{Error, StartFault, Storing as _};
+use crate::plan::Handle;
+use crate::protocol::{LogStreams, Start, Streams};
+use crate::spec::{self, Blueprint, Surroundings};
+
+use super::state::Exited;
+use super::{Container, ContainerSpec, Containers, State, log};
+
+impl Containers {
+    /// Starts a container and waits until its program runs.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] unless it is created. [`Error::Start`] says which step failed and
+    /// why; the container is exited then, with that message.
+    pub async fn start(&self, id: &str) -> Result<(), Error> {
+        let container = self.get(id)?;
+        if container.state() != State::Created {
+            let state = container.state().name();
+            return Err(Error::WrongState { id: id.to_owned(), state, verb: "start it" });
+        }
+        match self.launch(&container).await {
+            Ok((state, ending)) => {
+                fail_point!("container.start.running");
+                let recorded = self.set_state(&container, state);
+                fail_point!("container.start.state");
+                self.watch(container, ending);
+                recorded
+            }
+            Err(error) => {
+                self.give_up(&container, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch(&self, container: &Container) -> Result<(State, Watch), Error> {
+        let spec = &container.spec;
+        let Blueprint { plan, pid_namespace, open } = self.blueprint(spec)?;
+        let terminal = plan.process.as_ref().is_some_and(|process| process.terminal);
+        let mut descriptors: Vec<OwnedFd> = Vec::with_capacity(open.len() + 2);
+        for path in open {
+            let file = File::open(&path).storing("open namespace", path)?;
+            descriptors.push(file.into());
+        }
+        let mut pass = |fd: OwnedFd| {
+            descriptors.push(fd);
+            Handle::try_from(spec.members.len() + descriptors.len() - 1).unwrap_or(Handle::MAX)
+        };
+        let cgroup = pass(self.0.hierarchy.open_cgroup(&spec.cgroup)?);
+        let file = match &spec.log {
+            Some(place) => Some(pass(log::open(place)?)),
+            None => None,
+        };
+        let max_line = self.0.settings.log_line_max;
+        let start = Start {
+            key: spec.id.clone(),
+            plan: 0,
+            cgroup,
+            members: spec.members.iter().map(|member| member.key.clone()).collect(),
+            pid_namespace: Some(pid_namespace),
+            streams: Some(Streams::Log(LogStreams { file, max_line, stdin: spec.stdin, terminal })),
+        };
+        let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        let within = self.0.settings.start_within;
+        let running = container.shim.start(start, &plan, &descriptors, within).await?;
+        let started = running.started;
+        let state = State::Running { pid: started.pid, started_at: started.at };
+        Ok((state, running.ending))
+    }
+
+    pub(super) fn blueprint(&self, spec: &ContainerSpec) -> Result<Blueprint, Error> {
+        let settings = &self.0.settings;
+        spec::plan(
+            &spec.oci,
+            &Surroundings {
+                rootfs: &spec.rootfs,
+                attach: &settings.attach,
+                members: &spec.members,
+                env: &spec.env,
+                oom_score_adj_best_effort: settings.oom_score_adj_best_effort,
+            },
+        )
+    }
+
+    /// Leaves a container that could not be started as one that has ended.
+    async fn give_up(&self, container: &Container, error: &Error) {
+        let code = match error.start_fault() {
+            Some(StartFault::CommandNotFound) => 127,
+            Some(StartFault::CommandNotExecutable) => 126,
+            _ => 128,
+        };
+        let now = crate::shim::nanoseconds();
+        let exited = Exited::not_started(code, error.to_string(), now);
+        self.settle(container, exited).await;
+    }
+
+    /// Waits for the end of a container's process in the background.
+    pub(super) fn watch(&self, container: Arc<Container>, ending: Watch) {
+        let containers = self.clone();
+        self.0.tasks.spawn(async move {
+            let exited = match ending.await {
+                Ok(Ending::Exited(exit)) => Exited::from_exit(&exit),
+                // A shim that died can be outlived by what it was the parent of; nobody would
+                // log its output or see its end, so it ends now.
+                Ok(Ending::Lost) | Err(_) => {
+                    Exited::unknown(&container.state(), crate::shim::nanoseconds())
+                }
+            };
+            containers.settle(&container, exited).await;
+        });
+    }
+
+    /// Makes an end of it: nothing of the container runs any more, its cgroup goes, its state
+    /// is on record.
+    pub(super) async fn settle(&self, container: &Container, exited: Exited) {
+        let spec = &container.spec;
+        let report = |result: Result<(), Error>, what: &str| {
+            if let Err(error) = result {
+                let id = &spec.id;
+                tracing::warn!(container = id, error = %chain(&error), "{what}, ignoring");
+            }
+        };
+        // In a shared PID namespace the children of the first process outlive it.
+        report(self.0.hierarchy.kill(&spec.cgroup), "kill what is left of a container");
+        fail_point!("container.end.killed");
+        report(self.set_state(container, State::Exited(exited)), "record the end of a container");
+        fail_point!("container.end.state");
+        // What does not go now (a process that sleeps in the kernel) goes when it is removed.
+        report(self.0.hierarchy.remove(&spec.cgroup).await, "remove the cgroup of a container");
+    }
+}
+
+/// An error with all its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,169 @@
+//! What can go wrong, in words that a caller can act upon.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::protocol::{Failure, Step};
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No container has this id.
+    #[error("container {0} not found")]
+    NotFound(String),
+    /// The id is taken.
+    #[error("container {0} exists already")]
+    Exists(String),
+    /// The container is in a state in which this cannot be done.
+    #[error("container {id} is {state}: cannot {verb}")]
+    WrongState {
+        /// Which container.
+        id: String,
+        /// Its state, as one word.
+        state: &'static str,
+        /// What was asked for.
+        verb: &'static str,
+    },
+    /// The specification asks for something that it must not, or that this version cannot do.
+    #[error("invalid specification: {0}")]
+    Spec(String),
+    /// A limit needs a controller that the cgroup hierarchy does not have.
+    #[error("{limit} needs the cgroup controller {controller:?}, which this host does not have")]
+    MissingController {
+        /// The controller.
+        controller: String,
+        /// What was to be limited.
+        limit: String,
+    },
+    /// The kernel refused a limit.
+    #[error("set {file} of cgroup {cgroup} to {value:?}")]
+    Limit {
+        /// The cgroup's path below the hierarchy's root.
+        cgroup: String,
+        /// The interface file.
+        file: String,
+        /// What was written.
+        value: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A cgroup could not be made, entered or removed.
+    #[error("{attempt} cgroup {cgroup}")]
+    Cgroup {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The cgroup's path below the hierarchy's root.
+        cgroup: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A process could not be made.
+    #[error("{}", describe(.0))]
+    Start(Failure),
+    /// The shim is gone or does not answer.
+    #[error("{attempt}: the shim of {shim} {}", .cause)]
+    Shim {
+        /// What was asked of it.
+        attempt: &'static str,
+        /// The shim's directory name, which is the sandbox's id.
+        shim: String,
+        /// What it did instead.
+        cause: String,
+    },
+    /// Something took too long.
+    #[error("{attempt}: not done within {}", humantime(.after))]
+    Deadline {
+        /// What was attempted.
+        attempt: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The log file cannot be opened.
+    #[error("open log {}", .path.display())]
+    Log {
+        /// Where it was to be.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A record, or a directory of ours, cannot be read or written.
+    #[error("{attempt} {}", .path.display())]
+    Storage {
+        /// What was attempted.
+        attempt: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// What kind of thing keeps a program from starting, for those who answer for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFault {
+    /// There is no such command in the container.
+    CommandNotFound,
+    /// The command may not be executed.
+    CommandNotExecutable,
+    /// The working directory cannot be entered.
+    WorkingDirectory,
+    /// Something else that the specification asks for.
+    Specification,
+    /// Something of ours or of the host's.
+    Internal,
+}
+
+impl Error {
+    /// Which fault kept a program from starting, if that is what this error is about.
+    pub fn start_fault(&self) -> Option<StartFault> {
+        let Self::Start(failure) = self else {
+            return None;
+        };
+        Some(match (failure.step(), failure.errno) {
+            (Step::Command, libc::ENOENT | libc::ENOTDIR) => StartFault::CommandNotFound,
+            (Step::Command, _) => StartFault::CommandNotExecutable,
+            (Step::WorkingDirectory, _) => StartFault::WorkingDirectory,
+            (Step::Mount | Step::Device | Step::Identity | Step::Kernel, _) => {
+                StartFault::Specification
+            }
+            _ => StartFault::Internal,
+        })
+    }
+}
+
+/// The step and the object, and what the field's users know the common cases by.
+fn describe(failure: &Failure) -> String {
+    let Failure { attempt, errno, .. } = failure;
+    match (failure.step(), *errno) {
+        (_, 0) => attempt.clone(),
+        (Step::Command, libc::ENOENT | libc::ENOTDIR) => {
+            format!("{attempt}: executable file not found in the container")
+        }
+        (Step::Command, libc::ENOEXEC) => format!("{attempt}: exec format error"),
+        (_, errno) => format!("{attempt}: {}", plain(&io::Error::from_raw_os_error(errno))),
+    }
+}
+
+/// An operating system error without its number, in the lower case of our messages.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    text.to_lowercase()
+}
+
+fn humantime(duration: &Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// Says on what a file system call failed.
+pub(crate) trait Storing<T> {
+    /// Wraps the error with the attempt and the path.
+    fn storing(self, attempt: &'static str, path: impl Into<PathBuf>) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Storing<T> for Result<T, E> {
+    fn storing(self, attempt: &'static str, path: impl Into<PathBuf>) -> Result<T, Error> {
+        self.map_err(|error| Error::Storage { attempt, path: path.into(), source: error.into() })
+    }
+}

@@ -1,0 +1,160 @@
+//! The child's side: executes a [`Plan`] between the clone and the `execve`.
+//!
+//! Runs in a single-threaded copy of the shim, so it may allocate and use the standard
+//! library, and it ends in another program or in a [`Fault`] that the shim reports. It never
+//! resolves a path of the container by string: every target below the root is opened with
+//! `openat2(2)` beneath it ([`paths`]) and mounted upon by descriptor.
+//!
+//! ```text
+//! enter namespaces ─► open what is shared and bound ─► own mount namespace
+//!   ─► host name, sysctls ─► root ─► mounts ─► devices, links ─► masks
+//!   ─► pivot ─► limits, identity ─► working directory ─► execve
+//! ```
+
+mod command;
+mod console;
+mod devices;
+mod identity;
+mod mounts;
+mod namespaces;
+mod paths;
+mod root;
+
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use crate::plan::{Handle, Plan};
+use crate::protocol::Step;
+use crate::shim::EXECUTING;
+use crate::socket;
+use crate::sys;
+
+/// What a child was given.
+#[derive(Debug)]
+pub(crate) struct Inheritance<'a> {
+    /// Descriptors behind the plan's handles.
+    pub(crate) handles: Vec<BorrowedFd<'a>>,
+    /// Standard streams; the child's own terminal replaces them if the plan says so.
+    pub(crate) streams: [Option<BorrowedFd<'a>>; 3],
+    /// Where the master of a new terminal is sent.
+    pub(crate) report: BorrowedFd<'a>,
+}
+
+impl Inheritance<'_> {
+    fn handle(&self, handle: Handle) -> io::Result<BorrowedFd<'_>> {
+        let found = usize::try_from(handle).ok().and_then(|index| self.handles.get(index));
+        found.copied().ok_or_else(|| io::Error::other(format!("no descriptor {handle}")))
+    }
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// Where.
+    pub(crate) step: Step,
+    /// What was attempted, on what.
+    pub(crate) attempt: String,
+    /// The kernel's answer.
+    pub(crate) error: io::Error,
+}
+
+/// Says what a failed call was for.
+trait Attempt<T> {
+    /// Wraps the error; `attempt` is only formatted when there is one.
+    fn attempt<D: Display>(self, step: Step, attempt: impl FnOnce() -> D) -> Result<T, Fault>;
+}
+
+impl<T, E: Into<io::Error>> Attempt<T> for Result<T, E> {
+    fn attempt<D: Display>(self, step: Step, attempt: impl FnOnce() -> D) -> Result<T, Fault> {
+        self.map_err(|error| Fault { step, attempt: attempt().to_string(), error: error.into() })
+    }
+}
+
+/// Executes `plan`; returns only if a step fails.
+pub(crate) fn run(plan: &Plan, given: &Inheritance<'_>) -> Fault {
+    match prepare(plan, given).and_then(|()| become_program(plan, given)) {
+        Ok(never) => match never {},
+        Err(fault) => fault,
+    }
+}
+
+/// Everything that needs the privileges of the shim and the view of the host.
+fn prepare(plan: &Plan, given: &Inheritance<'_>) -> Result<(), Fault> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .attempt(Step::Clone, || "become undumpable")?;
+    rustix::process::setsid().attempt(Step::Clone, || "start a session")?;
+    namespaces::enter(plan, given)?;
+    if let Some(root) = &plan.root {
+        let foreign = mounts::open_foreign(&plan.mounts, given)?;
+        namespaces::unshare(plan)?;
+        namespaces::set_kernel_parameters(plan)?;
+        build_root(plan, root, foreign, given)?;
+    } else {
+        namespaces::unshare(plan)?;
+        install_streams(given)?;
+    }
+    Ok(())
+}
+
+/// Puts the root file system together and moves into it.
+fn build_root(
+    plan: &Plan,
+    root: &crate::plan::Root,
+    foreign: Vec<Option<OwnedFd>>,
+    given: &Inheritance<'_>,
+) -> Result<(), Fault> {
+    let process = plan.process.clone().unwrap_or_default();
+    let directory = root::attach(root)?;
+    mounts::mount_all(&directory, &plan.mounts, foreign)?;
+    devices::make(&directory, &plan.devices, &plan.links)?;
+    if process.terminal {
+        console::open(&directory, given)?;
+    } else {
+        install_streams(given)?;
+    }
+    identity::adjust_oom_score(&process)?;
+    mounts::mask(&directory, &plan.masked, &plan.read_only)?;
+    root::finish(root, &directory)
+}
+
+/// What is left to do inside of the container.
+fn become_program(plan: &Plan, given: &Inheritance<'_>) -> Result<Infallible, Fault> {
+    let process = plan.process.clone().unwrap_or_default();
+    let pause = process.program == crate::plan::Program::Pause as i32;
+    if plan.root.is_none() {
+        identity::adjust_oom_score(&process)?;
+        if process.terminal {
+            console::open_here(given)?;
+        }
+    }
+    // From here on paths are the container's: no descriptor of ours may be reachable through
+    // `/proc/self/fd` by a working directory of its choice (CVE-2024-21626).
+    sys::fds::close_all_but(given.report).attempt(Step::Command, || "close descriptors")?;
+    identity::set_limits(&process)?;
+    command::make_working_directory(&process)?;
+    identity::assume(&process)?;
+    command::enter_working_directory(&process)?;
+    sys::signal::reset(pause).attempt(Step::Command, || "reset signals")?;
+    socket::send(given.report, &[EXECUTING], &[])
+        .attempt(Step::Command, || "report that all is ready")?;
+    command::execute(&process)
+}
+
+/// Makes the given streams 0, 1 and 2; `/dev/null` of the host where there is none.
+fn install_streams(given: &Inheritance<'_>) -> Result<(), Fault> {
+    let step = Step::Streams;
+    for (number, stream) in (0..).zip(given.streams) {
+        let null;
+        let fd = match stream {
+            Some(fd) => fd,
+            None => {
+                null = paths::open_null().attempt(step, || "open /dev/null")?;
+                std::os::fd::AsFd::as_fd(&null)
+            }
+        };
+        sys::fds::install(fd, number).attempt(step, || format!("install stream {number}"))?;
+    }
+    Ok(())
+}

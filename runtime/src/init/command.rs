@@ -1,0 +1,142 @@
+//! The working directory and the program.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+
+use crate::plan::{Process, Program};
+use crate::protocol::Step;
+use crate::sys::{exec, image::Image};
+
+use super::{Attempt, Fault};
+
+/// Where a program is looked for when its environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The pause program, built beside the shim and carried in it.
+static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+
+/// A sealed memory file with the pause program.
+fn pause_image() -> io::Result<Image> {
+    Image::new("berth-pause", PAUSE)
+}
+
+/// Makes the working directory if it is missing, as the field's runtimes do.
+pub(super) fn make_working_directory(process: &Process) -> Result<(), Fault> {
+    if process.cwd.is_empty() || process.cwd == "/" {
+        return Ok(());
+    }
+    match DirBuilder::new().recursive(true).mode(0o755).create(&process.cwd) {
+        // It may be there and out of root's sight (a network file system), or be a file: to
+        // enter it tells.
+        Err(error) if error.kind() != io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+        result => result.attempt(Step::WorkingDirectory, || {
+            format!("make working directory {:?}", process.cwd)
+        }),
+    }
+}
+
+/// Enters the working directory as the user, and makes sure that it is inside of the container:
+/// a path through a leaked descriptor would not be (CVE-2024-21626).
+pub(super) fn enter_working_directory(process: &Process) -> Result<(), Fault> {
+    let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
+    let attempt = || format!("enter working directory {cwd:?}");
+    rustix::process::chdir(cwd).attempt(Step::WorkingDirectory, attempt)?;
+    let here = rustix::process::getcwd(Vec::new()).attempt(Step::WorkingDirectory, attempt)?;
+    if here.to_bytes().starts_with(b"/") {
+        return Ok(());
+    }
+    Err(io::Error::other("it is outside of the container")).attempt(Step::WorkingDirectory, attempt)
+}
+
+/// Becomes the program.
+pub(super) fn execute(process: &Process) -> Result<Infallible, Fault> {
+    if process.program == Program::Pause as i32 {
+        return execute_pause();
+    }
+    let name = process.args.first().map_or("", String::as_str);
+    let error = match prepare(process) {
+        Ok((args, env)) => search_and_execute(name, process, &args, &env),
+        Err(error) => error,
+    };
+    Err(Fault { step: Step::Command, attempt: format!("execute {name:?}"), error })
+}
+
+fn execute_pause() -> Result<Infallible, Fault> {
+    let run = || -> io::Result<Infallible> {
+        let image = pause_image()?;
+        Err(exec::fexecve(std::os::fd::AsFd::as_fd(&image), &[c"pause".to_owned()], &[]))
+    };
+    run().attempt(Step::Command, || "execute pause")
+}
+
+fn prepare(process: &Process) -> io::Result<(Vec<CString>, Vec<CString>)> {
+    let args = process.args.iter().map(|arg| CString::new(arg.as_bytes()));
+    let env = process.env.iter().map(|variable| CString::new(variable.as_slice()));
+    Ok((args.collect::<Result<_, _>>()?, env.collect::<Result<_, _>>()?))
+}
+
+/// The way of `execvp(3)`: a file that may not be executed is remembered, one that is missing is
+/// not, and any other error ends the search.
+fn search_and_execute(
+    name: &str,
+    process: &Process,
+    args: &[CString],
+    env: &[CString],
+) -> io::Error {
+    let mut last = io::Error::from_raw_os_error(libc::ENOENT);
+    for candidate in candidates(name, process) {
+        let error = exec::execve(&candidate, args, env);
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => {}
+            Some(libc::EACCES) => last = error,
+            _ => return error,
+        }
+    }
+    last
+}
+
+fn candidates(name: &str, process: &Process) -> Vec<CString> {
+    if name.is_empty() {
+        return Vec::new();
+    }
+    if name.contains('/') {
+        return CString::new(name).into_iter().collect();
+    }
+    let search = process.env.iter().find_map(|variable| variable.strip_prefix(b"PATH="));
+    let search = OsStr::from_bytes(search.unwrap_or(DEFAULT_PATH.as_bytes()));
+    std::env::split_paths(search)
+        .map(|directory| directory.join(name))
+        .filter_map(|path| CString::new(path.into_os_string().as_encoded_bytes()).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn searched(name: &str, env: &[&str]) -> Vec<String> {
+        let env = env.iter().map(|variable| variable.as_bytes().to_vec()).collect();
+        let process = Process { env, ..Process::default() };
+        candidates(name, &process).into_iter().map(|path| path.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_bare_name_is_searched_in_the_containers_path() {
+        assert_eq!(searched("ls", &["A=b", "PATH=/x:/y/z"]), ["/x/ls", "/y/z/ls"]);
+    }
+
+    #[test]
+    fn without_a_path_the_usual_places_are_searched() {
+        assert_eq!(searched("ls", &[]).len(), 6);
+    }
+
+    #[test]
+    fn a_name_with_a_slash_is_taken_as_it_is() {
+        assert_eq!(searched("./ls", &["PATH=/x"]), ["./ls"]);
+        assert!(searched("", &["PATH=/x"]).is_empty());
+    }
+}

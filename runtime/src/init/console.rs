@@ -1,0 +1,56 @@
+//! A pseudo terminal of the container's own `devpts`.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::ioctl_tiocsctty;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+
+use crate::protocol::Step;
+use crate::shim::TERMINAL;
+use crate::socket;
+use crate::sys::fds;
+
+use super::mounts::{attach, clone_of};
+use super::paths::{Kind, RootDirectory};
+use super::{Attempt, Fault, Inheritance};
+
+/// Opens a terminal before the pivot, and shows it as `/dev/console`.
+pub(super) fn open(root: &RootDirectory, given: &Inheritance<'_>) -> Result<(), Fault> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    let master = root.open_with("/dev/pts/ptmx", flags);
+    let master = master.attempt(Step::Streams, || "open /dev/pts/ptmx")?;
+    let slave = connect(master, given).attempt(Step::Streams, || "open a terminal")?;
+    show(root, &slave).attempt(Step::Streams, || "show the terminal as /dev/console")
+}
+
+/// Opens a terminal in a container that is entered.
+pub(super) fn open_here(given: &Inheritance<'_>) -> Result<(), Fault> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|master| connect(master, given))
+        .attempt(Step::Streams, || "open a terminal in /dev/pts")
+        .map(drop)
+}
+
+/// Makes the terminal's other end the controlling terminal and the standard streams, and sends
+/// the master to the shim.
+fn connect(master: OwnedFd, given: &Inheritance<'_>) -> io::Result<OwnedFd> {
+    unlockpt(&master)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    ioctl_tiocsctty(&slave)?;
+    for number in 0..3 {
+        fds::install(slave.as_fd(), number)?;
+    }
+    let fds: [BorrowedFd<'_>; 1] = [master.as_fd()];
+    socket::send(given.report, &[TERMINAL], &fds)?;
+    Ok(slave)
+}
+
+fn show(root: &RootDirectory, slave: &OwnedFd) -> io::Result<()> {
+    let target = root.open_or_make("/dev/console", Kind::File)?;
+    attach(clone_of(slave.as_fd(), false)?.as_fd(), target.as_fd())
+}

@@ -1,0 +1,129 @@
+//! Who the process is: limits, groups, user, capabilities.
+
+use std::fs;
+use std::io;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Gid, Uid, capability_is_in_bounding_set,
+    clear_ambient_capability_set, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+use crate::plan::{Capabilities, Limit, Process};
+use crate::protocol::Step;
+
+use super::{Attempt, Fault};
+
+const STEP: Step = Step::Identity;
+
+/// Sets `oom_score_adj` through the host's `/proc`.
+///
+/// Lowering it takes `CAP_SYS_RESOURCE`; where the host lacks that, a best-effort request keeps
+/// what it has.
+pub(super) fn adjust_oom_score(process: &Process) -> Result<(), Fault> {
+    let Some(score) = process.oom_score_adj else {
+        return Ok(());
+    };
+    match fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        Err(error) if process.oom_score_adj_best_effort && is_refusal(&error) => Ok(()),
+        result => result.attempt(STEP, || format!("set oom_score_adj to {score}")),
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Sets resource limits, while there is the capability to raise them.
+pub(super) fn set_limits(process: &Process) -> Result<(), Fault> {
+    for limit in &process.limits {
+        set_limit(limit).attempt(STEP, || format!("set resource limit {}", limit.resource))?;
+    }
+    Ok(())
+}
+
+fn set_limit(limit: &Limit) -> io::Result<()> {
+    let value = |bound| (bound != u64::MAX).then_some(bound);
+    let resource = resource(limit.resource).ok_or_else(|| io::Error::other("unknown limit"))?;
+    let new = Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
+    Ok(setrlimit(resource, new)?)
+}
+
+fn resource(number: u32) -> Option<Resource> {
+    Some(match number {
+        libc::RLIMIT_CPU => Resource::Cpu,
+        libc::RLIMIT_FSIZE => Resource::Fsize,
+        libc::RLIMIT_DATA => Resource::Data,
+        libc::RLIMIT_STACK => Resource::Stack,
+        libc::RLIMIT_CORE => Resource::Core,
+        libc::RLIMIT_RSS => Resource::Rss,
+        libc::RLIMIT_NPROC => Resource::Nproc,
+        libc::RLIMIT_NOFILE => Resource::Nofile,
+        libc::RLIMIT_MEMLOCK => Resource::Memlock,
+        libc::RLIMIT_AS => Resource::As,
+        libc::RLIMIT_LOCKS => Resource::Locks,
+        libc::RLIMIT_SIGPENDING => Resource::Sigpending,
+        libc::RLIMIT_MSGQUEUE => Resource::Msgqueue,
+        libc::RLIMIT_NICE => Resource::Nice,
+        libc::RLIMIT_RTPRIO => Resource::Rtprio,
+        libc::RLIMIT_RTTIME => Resource::Rttime,
+        _ => return None,
+    })
+}
+
+/// Becomes the user: bounding set first (it takes a capability to shrink it), then groups and
+/// ids with the permitted set kept, then the capability sets, then no new privileges.
+pub(super) fn assume(process: &Process) -> Result<(), Fault> {
+    let capabilities = process.capabilities.unwrap_or_default();
+    shrink_bounding_set(capabilities.bounding).attempt(STEP, || "shrink the bounding set")?;
+    set_keep_capabilities(true).attempt(STEP, || "keep capabilities")?;
+    become_user(process)
+        .attempt(STEP, || format!("become user {}:{}", process.uid, process.gid))?;
+    set_keep_capabilities(false).attempt(STEP, || "stop keeping capabilities")?;
+    set_sets(&capabilities).attempt(STEP, || "set capabilities")?;
+    if process.no_new_privileges {
+        set_no_new_privs(true).attempt(STEP, || "set no_new_privs")?;
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
+    Ok(())
+}
+
+fn shrink_bounding_set(keep: u64) -> io::Result<()> {
+    for capability in (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+        let wanted = keep & capability.bits() != 0;
+        match capability_is_in_bounding_set(capability) {
+            Ok(true) if !wanted => remove_capability_from_bounding_set(capability)?,
+            Ok(_) => {}
+            // Past the last capability that this kernel knows.
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn become_user(process: &Process) -> io::Result<()> {
+    let groups: Vec<_> = process.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    set_thread_groups(&groups)?;
+    let (uid, gid) = (Uid::from_raw(process.uid), Gid::from_raw(process.gid));
+    set_thread_res_gid(Some(gid), Some(gid), Some(gid))?;
+    set_thread_res_uid(Some(uid), Some(uid), Some(uid))?;
+    Ok(())
+}
+
+fn set_sets(capabilities: &Capabilities) -> io::Result<()> {
+    let set = CapabilitySet::from_bits_retain;
+    let sets = CapabilitySets {
+        effective: set(capabilities.effective),
+        permitted: set(capabilities.permitted),
+        inheritable: set(capabilities.inheritable),
+    };
+    set_capabilities(None, sets)?;
+    clear_ambient_capability_set()?;
+    for capability in set(capabilities.ambient).iter() {
+        configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
+}

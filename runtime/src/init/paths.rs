@@ -1,0 +1,186 @@
+//! Paths below the container's root, resolved by the kernel and never leaving it.
+//!
+//! Whoever made the image chose its symbolic links, and another container may swap directories
+//! of a shared volume while we look. So a path is opened with `RESOLVE_IN_ROOT` (an absolute
+//! link starts again at the container's root) and `RESOLVE_NO_MAGICLINKS` (no way out through
+//! `/proc`), once, and everything else happens to the descriptor.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::io::Errno;
+
+/// What stands at the end of a path that is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A directory.
+    Directory,
+    /// An empty file.
+    File,
+}
+
+/// The directory that the process is going to have as its root.
+#[derive(Debug)]
+pub(super) struct RootDirectory(OwnedFd);
+
+impl RootDirectory {
+    /// Takes an `O_PATH` descriptor of it.
+    pub(super) fn new(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+
+    /// Opens `path` as `O_PATH`; a symbolic link at its end is followed.
+    pub(super) fn open(&self, path: &str) -> io::Result<OwnedFd> {
+        self.resolve(path, OFlags::PATH, ResolveFlags::empty())
+    }
+
+    /// As [`open`](Self::open), but refuses to go through any symbolic link (`ELOOP`).
+    pub(super) fn open_without_links(&self, path: &str) -> io::Result<OwnedFd> {
+        self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// Opens `path` with flags of the caller's choice.
+    pub(super) fn open_with(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        self.resolve(path, flags, ResolveFlags::empty())
+    }
+
+    /// Opens `path`, making what is missing of it: directories on the way, `kind` at the end.
+    ///
+    /// Directories are made with mode 0755, a file is made empty with mode 0644.
+    pub(super) fn open_or_make(&self, path: &str, kind: Kind) -> io::Result<OwnedFd> {
+        match self.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        let (parent, name) = split(path)?;
+        let parent = self.open_or_make(parent, Kind::Directory)?;
+        let made = match kind {
+            Kind::Directory => mkdirat(&parent, name, Mode::from_raw_mode(0o755)),
+            Kind::File => make_file(parent.as_fd(), name),
+        };
+        match made {
+            // A dangling symbolic link is in the way, or somebody was faster: the second look
+            // tells which, and follows nothing that leads out.
+            Ok(()) | Err(Errno::EXIST) => self.open(path),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The directory that `path` is in, made if it is missing, and the name in it.
+    pub(super) fn parent_of<'p>(&self, path: &'p str) -> io::Result<(OwnedFd, &'p str)> {
+        let (parent, name) = split(path)?;
+        Ok((self.open_or_make(parent, Kind::Directory)?, name))
+    }
+
+    fn resolve(&self, path: &str, flags: OFlags, extra: ResolveFlags) -> io::Result<OwnedFd> {
+        let path = if path.is_empty() { "." } else { path };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | extra;
+        let mut attempts = 0;
+        loop {
+            // The kernel answers EAGAIN if something was renamed while it went beneath a root.
+            match openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) if attempts < 128 => attempts += 1,
+                result => return Ok(result?),
+            }
+        }
+    }
+}
+
+impl AsFd for RootDirectory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The kind of file that a descriptor is open on.
+pub(super) fn kind_of(file: BorrowedFd<'_>) -> io::Result<Kind> {
+    let mode = rustix::fs::fstat(file)?.st_mode;
+    let directory = FileType::from_raw_mode(mode) == FileType::Directory;
+    Ok(if directory { Kind::Directory } else { Kind::File })
+}
+
+/// Opens the host's `/dev/null` for reading and writing.
+pub(super) fn open_null() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn make_file(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+}
+
+/// Splits a path into its parent and its last name, which must be a real one.
+fn split(path: &str) -> io::Result<(&str, &str)> {
+    let name = Path::new(path).file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| io::Error::other(format!("{path:?} does not name a file")))?;
+    let parent = Path::new(path).parent().and_then(Path::to_str).unwrap_or("/");
+    Ok((parent, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn root(directory: &Path) -> RootDirectory {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        RootDirectory::new(rustix::fs::open(directory, flags, Mode::empty()).unwrap())
+    }
+
+    #[test]
+    fn makes_missing_parts_beneath_the_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = root(directory.path());
+        root.open_or_make("/a/b/c", Kind::Directory).unwrap();
+        root.open_or_make("/a/b/f", Kind::File).unwrap();
+        assert!(directory.path().join("a/b/c").is_dir());
+        assert!(directory.path().join("a/b/f").is_file());
+    }
+
+    #[test]
+    fn absolute_links_start_at_the_root() {
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/etc", directory.path().join("link")).unwrap();
+        let root = root(directory.path());
+        fs::create_dir(directory.path().join("etc")).unwrap();
+        root.open_or_make("/link/made", Kind::Directory).unwrap();
+        assert!(directory.path().join("etc/made").is_dir());
+    }
+
+    #[test]
+    fn dot_dot_stays_inside() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        root(&inner).open_or_make("/../../../escaped", Kind::Directory).unwrap();
+        assert!(inner.join("escaped").is_dir());
+        assert!(!directory.path().join("escaped").exists());
+    }
+
+    #[test]
+    fn a_dangling_link_is_not_made_real() {
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/nowhere", directory.path().join("link")).unwrap();
+        assert!(root(directory.path()).open_or_make("/link", Kind::File).is_err());
+        assert!(!directory.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn magic_links_are_refused() {
+        let root = root(Path::new("/"));
+        let error = root.open("/proc/self/root").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+    }
+
+    #[test]
+    fn links_can_be_refused_altogether() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("real")).unwrap();
+        symlink("real", directory.path().join("proc")).unwrap();
+        let error = root(directory.path()).open_without_links("/proc").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+    }
+}

@@ -1,0 +1,82 @@
+//! Making shims, and finding those of an earlier berthd again.
+
+use std::fs;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use tokio::process::Command;
+use tokio_util::task::TaskTracker;
+
+use crate::client::ShimClient;
+use crate::error::{Error, Storing as _};
+use crate::record::make_private_directory;
+use crate::shim::EXITS;
+use crate::socket;
+use crate::sys::image::Image;
+
+/// Starts shims from a sealed copy of their program in memory.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    image: Arc<Image>,
+    tasks: TaskTracker,
+}
+
+impl Launcher {
+    /// Loads the shim's program.
+    ///
+    /// # Errors
+    /// If the program cannot be read, or the kernel has no memory files.
+    pub fn load(program: &Path, tasks: TaskTracker) -> Result<Self, Error> {
+        let bytes = fs::read(program).storing("read the shim", program)?;
+        let image = Image::new("berth-shim", &bytes).storing("load the shim", program)?;
+        image.keep_resident().storing("map the shim", program)?;
+        Ok(Self { image: Arc::new(image), tasks })
+    }
+
+    /// Starts a shim that lives in `directory`, which is made.
+    ///
+    /// The directory is on record before this is called; removing it is the caller's.
+    ///
+    /// # Errors
+    /// If the directory or the process cannot be made.
+    pub fn spawn(&self, directory: &Path) -> Result<ShimClient, Error> {
+        make_private_directory(&directory.join(EXITS))?;
+        let (ours, theirs) = socket::pair().storing("connect a shim in", directory)?;
+        let log = directory.join("shim.log");
+        let mut options = fs::File::options();
+        options.create(true).append(true).mode(0o600);
+        let log = options.open(&log).storing("open", &log)?;
+        // No closure runs between fork and exec, so that the standard library takes
+        // posix_spawn, which does not copy page tables.
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.image.as_raw_fd()));
+        command.arg0("berth-shim").arg(directory).env_clear();
+        command.stdin(theirs).stdout(Stdio::null()).stderr(log);
+        let mut child = command.spawn().storing("start a shim in", directory)?;
+        let connected = ShimClient::new(directory, ours).storing("connect a shim in", directory);
+        let (client, listener) = connected?;
+        self.tasks.spawn(async move {
+            listener.listen().await;
+            // Reaps it; it closed its connection because it ends.
+            let _ = child.wait().await;
+        });
+        Ok(client)
+    }
+
+    /// Connects to the shim that lives in `directory`; one that is gone answers so.
+    ///
+    /// # Errors
+    /// If there is one that cannot be connected to.
+    pub fn adopt(&self, directory: &Path) -> Result<ShimClient, Error> {
+        let found = ShimClient::connect(directory).storing("connect to the shim in", directory)?;
+        match found {
+            Some((client, listener)) => {
+                self.tasks.spawn(listener.listen());
+                Ok(client)
+            }
+            None => ShimClient::absent(directory).storing("stand in for the shim in", directory),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Runs processes as an OCI specification says, and tells how they ended.
+//!
+//! Two programs are made of this crate. In berthd it computes plans, keeps records, writes
+//! cgroups and talks to shims; as `berth-shim` it is the small process that executes plans and
+//! is the parent of a pod's processes. It knows nothing of images, pods, CNI or CRI.
+
+pub mod cgroup;
+pub mod client;
+pub mod containers;
+mod error;
+pub mod host;
+mod init;
+pub mod launcher;
+pub mod plan;
+pub mod protocol;
+pub mod record;
+pub mod shim;
+mod socket;
+pub mod spec;
+mod sys;
+
+pub use error::{Error, StartFault};

@@ -1,0 +1,158 @@
+//! Making processes: the clone, and what the child reports.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+
+use nix::sched::{CloneFlags, setns};
+use prost::Message as _;
+
+use crate::init::{self, Inheritance};
+use crate::plan::{Handle, Plan};
+use crate::protocol::{Failure, PidNamespace, Start, Step};
+use crate::socket;
+use crate::sys::clone::{Birth, Child, clone_process};
+use crate::sys::exec::exit_now;
+
+use super::line::Stream;
+use super::output::{self, Log, Source};
+use super::process::{Process, State};
+use super::report::{FAILED, failure};
+use super::wiring::{Wiring, wire};
+use super::{Shim, Token};
+
+impl Shim {
+    /// Clones the child of a [`Start`]; its answer follows when the child has reported.
+    pub(super) fn launch(
+        &mut self,
+        connection: u32,
+        number: u64,
+        start: &Start,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Failure> {
+        let failed =
+            |error: io::Error| failure(Step::Clone, &format!("start {}", start.key), &error);
+        if let Some(slot) = self.processes.slot_of_key(&start.key) {
+            if self.processes.get_mut(slot).is_some_and(|process| !process.has_ended()) {
+                return Err(failed(io::ErrorKind::AlreadyExists.into()));
+            }
+            self.processes.remove(slot);
+        }
+        let handles = self.handles(start, descriptors).map_err(failed)?;
+        let cgroup = at(&handles, start.cgroup).and_then(|fd| fd.try_clone_to_owned());
+        let cgroup = cgroup.map_err(failed)?;
+        let mut wiring = wire(start, &handles).map_err(failed)?;
+        let (report, childs_report) = socket::pair().map_err(failed)?;
+        let child = self.clone_child(start, &handles, &wiring, &childs_report).map_err(failed)?;
+        let slot = self.processes.next_slot();
+        let process = Process {
+            key: start.key.clone(),
+            pid: child.pid,
+            pidfd: child.pidfd,
+            cgroup,
+            state: State::Preparing { report, connection, number, executing: false },
+            log: Log::new(wiring.log.take()),
+            max_line: wiring.max_line,
+            output: None,
+            errors: None,
+            stdin: wiring.stdin.take(),
+            forgotten: false,
+        };
+        self.processes.insert(slot, process);
+        self.watch(slot, wiring).map_err(failed)
+    }
+
+    /// What the handles of a request stand for: its members, then what came with it.
+    fn handles(&self, start: &Start, descriptors: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
+        let mut handles = Vec::with_capacity(start.members.len() + descriptors.len());
+        for key in &start.members {
+            let member = self.processes.find(key).filter(|process| !process.has_ended());
+            let member = member.ok_or_else(|| io::Error::other(format!("{key} does not run")))?;
+            handles.push(member.pidfd.try_clone()?);
+        }
+        handles.extend(descriptors);
+        Ok(handles)
+    }
+
+    /// The pod's processes are born in its PID namespace, which only a parent can arrange, by
+    /// entering it for its next children. The shim itself stays where it is.
+    fn clone_child(
+        &self,
+        start: &Start,
+        handles: &[OwnedFd],
+        wiring: &Wiring,
+        report: &OwnedFd,
+    ) -> io::Result<Child> {
+        let birth = Birth {
+            cgroup: Some(at(handles, start.cgroup)?),
+            new_pid_namespace: matches!(start.pid_namespace, Some(PidNamespace::New(true))),
+        };
+        let plan = at(handles, start.plan)?;
+        if let Some(PidNamespace::Of(handle)) = start.pid_namespace {
+            setns(at(handles, handle)?, CloneFlags::CLONE_NEWPID)?;
+        }
+        let given = Inheritance {
+            handles: handles.iter().map(AsFd::as_fd).collect(),
+            streams: wiring.child.each_ref().map(|stream| stream.as_ref().map(AsFd::as_fd)),
+            report: report.as_fd(),
+        };
+        let cloned = clone_process(&self.proof, &birth, || become_child(plan, &given));
+        if let Some(PidNamespace::Of(_)) = start.pid_namespace {
+            setns(&self.pid_namespace, CloneFlags::CLONE_NEWPID)?;
+        }
+        cloned
+    }
+
+    /// Waits for the child's report and its output. The child's ends of the pipes close here.
+    fn watch(&mut self, slot: u32, wiring: Wiring) -> io::Result<()> {
+        let Some(process) = self.processes.get_mut(slot) else {
+            return Ok(());
+        };
+        let limit = wiring.max_line;
+        let source = |fd, stream| Source::new(fd, stream, limit, false);
+        process.output = wiring.output.map(|fd| source(fd, Stream::Stdout));
+        process.errors = wiring.errors.map(|fd| source(fd, Stream::Stderr));
+        if let State::Preparing { report, .. } = &process.state {
+            output::set_nonblocking(report.as_fd())?;
+            self.poll.add(report.as_fd(), Token::Report(slot))?;
+        }
+        if let Some(source) = &process.output {
+            self.poll.add(source.as_fd(), Token::Output(slot))?;
+        }
+        if let Some(source) = &process.errors {
+            self.poll.add(source.as_fd(), Token::Errors(slot))?;
+        }
+        Ok(())
+    }
+}
+
+/// The child, from its first instruction on.
+fn become_child(plan: BorrowedFd<'_>, given: &Inheritance<'_>) -> Infallible {
+    let fault = match read_plan(plan) {
+        Ok(plan) => {
+            let fault = init::run(&plan, given);
+            failure(fault.step, &fault.attempt, &fault.error)
+        }
+        Err(error) => failure(Step::Request, "read the plan", &error),
+    };
+    let mut report = vec![FAILED];
+    report.extend(fault.encode_to_vec());
+    // If even that fails, the closed socket says that it did not work.
+    let _ = socket::send(given.report, &report, &[]);
+    exit_now(127)
+}
+
+fn read_plan(file: BorrowedFd<'_>) -> io::Result<Plan> {
+    let file = File::from(file.try_clone_to_owned()?);
+    let size = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; size];
+    file.read_exact_at(&mut bytes, 0)?;
+    Plan::decode(bytes.as_slice()).map_err(io::Error::other)
+}
+
+pub(super) fn at(handles: &[OwnedFd], index: Handle) -> io::Result<BorrowedFd<'_>> {
+    let found = handles.get(index as usize).map(AsFd::as_fd);
+    found.ok_or_else(|| io::Error::other(format!("no descriptor {index}")))
+}

@@ -1,0 +1,182 @@
+//! Output of a process on its way into the log.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::protocol::MAX_PACKET;
+
+use super::line::{Clock, Lines, Stream};
+
+/// Bytes that are read at once, and about the bytes that are written at once.
+const BATCH: usize = 64 * 1024;
+
+/// Buffers of the shim: nothing stays in them between two events.
+///
+/// They are made once and large, and cost only as much memory as was ever used of them.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    /// For packets that arrive.
+    pub(super) packet: Vec<u8>,
+    input: Vec<u8>,
+    log: Vec<u8>,
+    clock: Clock,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        let (input, log) = (Vec::new(), Vec::new());
+        Self { packet: vec![0; MAX_PACKET], input, log, clock: Clock::default() }
+    }
+}
+
+/// What is left of a stream after a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// More may come now.
+    More,
+    /// Nothing for the moment.
+    Dry,
+    /// Nothing for ever.
+    Ended,
+}
+
+/// One stream that is read into a log.
+#[derive(Debug)]
+pub(super) struct Source {
+    fd: OwnedFd,
+    lines: Lines,
+}
+
+impl Source {
+    /// Reads `fd`, which must be non-blocking, as `stream`.
+    pub(super) fn new(fd: OwnedFd, stream: Stream, limit: u32, terminal: bool) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Self { fd, lines: Lines::new(stream, limit, terminal) }
+    }
+
+    /// Reads once and logs what came.
+    pub(super) fn pump(&mut self, log: &mut Log, buffers: &mut Buffers) -> Rest {
+        buffers.input.clear();
+        buffers.input.reserve(BATCH);
+        buffers.clock.set(now());
+        let spare = rustix::buffer::spare_capacity(&mut buffers.input);
+        match rustix::io::read(&self.fd, spare) {
+            Err(Errno::AGAIN | Errno::INTR) => return Rest::Dry,
+            // A terminal whose last user is gone answers EIO: that is its end.
+            Ok(0) | Err(_) => {
+                self.lines.end(&mut buffers.clock, &mut buffers.log);
+                log.flush(&mut buffers.log);
+                return Rest::Ended;
+            }
+            Ok(_) => {}
+        }
+        // Short lines grow by their headers, so the log is flushed piece by piece.
+        for piece in buffers.input.chunks(BATCH / 64) {
+            self.lines.push(piece, &mut buffers.clock, &mut buffers.log);
+            if buffers.log.len() >= BATCH {
+                log.flush(&mut buffers.log);
+            }
+        }
+        log.flush(&mut buffers.log);
+        Rest::More
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A log file, or the lack of one.
+///
+/// A log that cannot be written to (a full disk) loses lines rather than block its container;
+/// how much was lost is said in the log as soon as it can be written to again.
+#[derive(Debug)]
+pub(super) struct Log {
+    file: Option<OwnedFd>,
+    lost: u64,
+    /// Whether the file ends in the middle of a line.
+    torn: bool,
+}
+
+impl Log {
+    /// Appends to `file`; without one, output is dropped.
+    pub(super) fn new(file: Option<OwnedFd>) -> Self {
+        Self { file, lost: 0, torn: false }
+    }
+
+    /// Goes on in another file. Called between two events, so between two lines.
+    pub(super) fn reopen(&mut self, file: OwnedFd) {
+        self.file = Some(file);
+        self.torn = false;
+    }
+
+    /// Writes whole lines, and empties `lines`.
+    fn flush(&mut self, lines: &mut Vec<u8>) {
+        if let Some(file) = &self.file {
+            let result = self.write(file, lines);
+            match result {
+                Ok(()) => (self.lost, self.torn) = (0, false),
+                Err(written) => {
+                    self.lost += (lines.len() - written) as u64;
+                    self.torn |= written > 0;
+                }
+            }
+        }
+        lines.clear();
+    }
+
+    /// Writes all of `lines`, after saying what was lost before; fails with the number of bytes
+    /// that made it.
+    fn write(&self, file: &OwnedFd, lines: &[u8]) -> Result<(), usize> {
+        if self.lost > 0 {
+            let start = if self.torn { "\n" } else { "" };
+            let mut notice = start.as_bytes().to_vec();
+            let mut clock = Clock::default();
+            clock.set(now());
+            let text = format!("[berth: {} bytes of log lost, could not write]\n", self.lost);
+            Lines::new(Stream::Stderr, BATCH, false).push(text.as_bytes(), &mut clock, &mut notice);
+            write_all(file, &notice).map_err(|_| 0_usize)?;
+        }
+        write_all(file, lines)
+    }
+}
+
+fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match rustix::io::retry_on_intr(|| rustix::io::write(file, &bytes[written..])) {
+            Ok(count) if count > 0 => written += count,
+            _ => return Err(written),
+        }
+    }
+    Ok(())
+}
+
+/// The time, in seconds and nanoseconds since the epoch.
+fn now() -> (i64, u32) {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// The time, in nanoseconds since the epoch.
+pub(crate) fn nanoseconds() -> i64 {
+    let (seconds, nanoseconds) = now();
+    seconds * 1_000_000_000 + i64::from(nanoseconds)
+}
+
+/// A pipe whose read end is the shim's (non-blocking) and whose write end is the container's.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    set_nonblocking(read.as_fd())?;
+    Ok((read, write))
+}
+
+/// Makes reads from `fd` return rather than wait.
+pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd)?;
+    Ok(rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?)
+}

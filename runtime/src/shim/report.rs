@@ -1,0 +1,115 @@
+//! What a child reports between its clone and its `execve`.
+//!
+//! The socket closes with the `execve`, and with the death of the child. To tell the two apart
+//! the child says beforehand that all is ready.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use prost::Message as _;
+
+use crate::protocol::{Failure, Started, Step, Tidings};
+use crate::socket::{self, Packet};
+
+use super::line::Stream;
+use super::output::{self, Source};
+use super::process::State;
+use super::{Shim, Token, complain};
+
+/// First byte of a child's report: the packet carries the master of its terminal.
+pub(crate) const TERMINAL: u8 = 0;
+/// First byte of a child's report: the next thing that it does is `execve`.
+pub(crate) const EXECUTING: u8 = 1;
+/// First byte of a child's report: an encoded [`Failure`] follows.
+pub(super) const FAILED: u8 = 2;
+
+impl Shim {
+    /// Reads what a child has reported; nothing if it runs already, or has not got there yet.
+    pub(super) fn read_report(&mut self, slot: u32) {
+        loop {
+            let Some(process) = self.processes.get_mut(slot) else {
+                return;
+            };
+            let State::Preparing { report, executing, .. } = &mut process.state else {
+                return;
+            };
+            match socket::receive(report.as_fd(), &mut self.buffers.packet) {
+                Ok(Packet { bytes, mut descriptors }) => match bytes.first() {
+                    Some(&TERMINAL) => {
+                        if let Some(master) = descriptors.pop() {
+                            self.take_terminal(slot, master);
+                        }
+                    }
+                    Some(&EXECUTING) => *executing = true,
+                    Some(&FAILED) => return self.fail(slot, decode(&bytes[1..])),
+                    // Closed: by execve, or by death.
+                    _ if *executing => return self.succeed(slot),
+                    _ => return self.fail_killed(slot),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return self.fail(slot, failure(Step::Clone, "hear from it", &error)),
+            }
+        }
+    }
+
+    fn take_terminal(&mut self, slot: u32, master: OwnedFd) {
+        let Some(process) = self.processes.get_mut(slot) else {
+            return;
+        };
+        let watched = output::set_nonblocking(master.as_fd())
+            .and_then(|()| self.poll.add(master.as_fd(), Token::Output(slot)));
+        match watched {
+            Ok(()) => {
+                process.output = Some(Source::new(master, Stream::Stdout, process.max_line, true));
+            }
+            Err(error) => complain(&format!("watch the terminal of {}: {error}", process.key)),
+        }
+    }
+
+    fn succeed(&mut self, slot: u32) {
+        let Some(process) = self.processes.get_mut(slot) else {
+            return;
+        };
+        let at = output::nanoseconds();
+        let before = std::mem::replace(&mut process.state, State::Running { at });
+        let pid = process.pid.as_raw_nonzero().get();
+        let started = Started { key: process.key.clone(), pid, at };
+        let pidfd = process.pidfd.try_clone();
+        if let State::Preparing { report, connection, number, .. } = before {
+            self.poll.remove(report.as_fd());
+            let pidfd = pidfd.ok();
+            let descriptors: Vec<_> = pidfd.iter().map(AsFd::as_fd).collect();
+            self.answer_with(connection, number, Tidings::Started(started), &descriptors);
+        }
+    }
+
+    /// Answers that a child was killed before its program ran.
+    pub(super) fn fail_killed(&mut self, slot: u32) {
+        let error = io::Error::other("killed before its program ran");
+        self.fail(slot, failure(Step::Clone, "start: killed before the program ran", &error));
+    }
+
+    fn fail(&mut self, slot: u32, failure: Failure) {
+        let Some(process) = self.processes.remove(slot) else {
+            return;
+        };
+        for source in [&process.output, &process.errors].into_iter().flatten() {
+            self.poll.remove(source.as_fd());
+        }
+        if let State::Preparing { report, connection, number, .. } = process.state {
+            self.poll.remove(report.as_fd());
+            self.answer(connection, number, Tidings::Failure(failure));
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Failure {
+    Failure::decode(bytes).unwrap_or_default()
+}
+
+/// A failure, with the kernel's number for it or, lacking that, its words.
+pub(super) fn failure(step: Step, attempt: &str, error: &io::Error) -> Failure {
+    let errno = error.raw_os_error().unwrap_or(0);
+    let cause = if errno == 0 { format!("{attempt}: {error}") } else { attempt.to_owned() };
+    Failure { step: step.into(), attempt: cause, errno }
+}

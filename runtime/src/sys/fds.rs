@@ -1,0 +1,51 @@
+//! Descriptors as numbers: the standard ones, and closing many at once.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::check;
+
+/// Takes over descriptor 0, on which the shim finds its control connection.
+///
+/// To be called once, before anything else uses standard input.
+pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
+    // SAFETY: the shim calls this first thing in `main`, where nothing else owns descriptor 0;
+    // the duplicate below is what it keeps, 0 stays open on the same file for the process.
+    let stdin = unsafe { BorrowedFd::borrow_raw(0) };
+    Ok(rustix::io::fcntl_dupfd_cloexec(stdin, 3)?)
+}
+
+/// Makes `fd` the process's descriptor `number`, open across `execve`.
+pub(crate) fn install(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    if fd.as_raw_fd() == number {
+        return Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?);
+    }
+    // SAFETY: dup2 on numbers that the caller chose; what was open there is given up, which is
+    // what installing a standard stream means.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), number) }.into())?;
+    Ok(())
+}
+
+/// Closes every descriptor from 3 on but `kept` (`close_range`, Linux 5.9).
+///
+/// To be called where the process is about to become another program: the owners of what is
+/// closed must never run their destructors.
+pub(crate) fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = u32::try_from(kept.as_raw_fd()).unwrap_or(u32::MAX);
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept.saturating_add(1), u32::MAX)] {
+        if first <= last {
+            // SAFETY: the child that calls this ends in `execve` or `_exit`, so that no owner
+            // of a closed descriptor uses or closes it again.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+    }
+    Ok(())
+}
+
+/// Descriptors that arrived over a socket, as owned ones.
+///
+/// `numbers` must come from an `SCM_RIGHTS` message of this process and be wrapped once.
+pub(crate) fn adopt(number: i32) -> OwnedFd {
+    // SAFETY: the kernel has just installed this descriptor for us and nobody else knows it.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}

@@ -1,0 +1,50 @@
+//! `mount_setattr(2)` (Linux 5.12), which changes a mount, or a whole tree of them, by descriptor.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::check;
+
+/// Mount attributes to set and to clear, as `MOUNT_ATTR_*` bits, and a propagation (`MS_*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    /// Bits to set.
+    pub(crate) set: u64,
+    /// Bits to clear.
+    pub(crate) clear: u64,
+    /// One of `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 to leave it.
+    pub(crate) propagation: u64,
+}
+
+/// Applies `attributes` to the mount that `mount` is open on, and to all below it if `recursive`.
+pub(crate) fn set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: Attributes,
+    recursive: bool,
+) -> io::Result<()> {
+    if attributes == Attributes::default() {
+        return Ok(());
+    }
+    let argument = libc::mount_attr {
+        attr_set: attributes.set,
+        attr_clr: attributes.clear,
+        propagation: attributes.propagation,
+        userns_fd: 0,
+    };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: the path is a C string, and `argument` is of the size that is told.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const argument,
+            size_of::<libc::mount_attr>(),
+        )
+    })?;
+    Ok(())
+}
