@@ -1,0 +1,53 @@
+//! Layers that some pull is fetching now, so that no other one fetches them too.
+//!
+//! A follower does not take the leader's result: it waits for the end of the flight, and looks
+//! again. What the leader has finished is then found like any other layer; if the leader failed, by
+//! its own credentials or its own deadline, the follower leads the next flight.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::digest::Digest;
+
+/// All flights under way, by diff id.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flights(Arc<Mutex<HashMap<Digest, watch::Receiver<()>>>>);
+
+/// What a pull finds when it wants a layer.
+pub(crate) enum Boarding {
+    /// Nobody fetches it: do it, and hold this until it is done.
+    Lead(Lead),
+    /// Somebody does: wait, then look again.
+    Follow(watch::Receiver<()>),
+}
+
+/// The right to fetch a layer. Dropped, the flight is over.
+pub(crate) struct Lead {
+    flights: Flights,
+    diff_id: Digest,
+    _end: watch::Sender<()>,
+}
+
+impl Flights {
+    pub(crate) fn board(&self, diff_id: &Digest) -> Boarding {
+        let mut flights = self.locked();
+        if let Some(flight) = flights.get(diff_id) {
+            return Boarding::Follow(flight.clone());
+        }
+        let (end, flight) = watch::channel(());
+        flights.insert(diff_id.clone(), flight);
+        Boarding::Lead(Lead { flights: self.clone(), diff_id: diff_id.clone(), _end: end })
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.flights.locked().remove(&self.diff_id);
+    }
+}

@@ -1,0 +1,32 @@
+//! One layer: from compressed bytes to a directory that overlayfs can stack.
+//!
+//! ```text
+//! chunks ─► hash, count ─► inflate ──(bounded pipe)──► hash ─► tar entries ─► directory
+//!           └────────── inflate thread ──────────┘   └───────── apply thread ─────────┘
+//! ```
+//!
+//! The bytes are read once and kept nowhere. While they are hashed they are not yet trusted, so
+//! they go into a directory that nobody looks into before both digests are known to be right. What
+//! this module does not know: registries, images, where the directory will live.
+
+mod adopt;
+mod apply;
+mod attributes;
+mod compression;
+mod path;
+mod pax;
+mod pipe;
+mod sparse;
+mod tar;
+mod tree;
+mod unpack;
+mod verify;
+mod whiteout;
+
+pub(crate) use self::adopt::adopt;
+pub(crate) use self::apply::Debts;
+pub(crate) use self::compression::inflate;
+pub(crate) use self::path::clean;
+pub(crate) use self::tar::{Kind, TarReader};
+pub(crate) use self::unpack::{Expected, Workspace, unpack};
+pub(crate) use self::verify::Chunks;

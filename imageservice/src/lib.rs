@@ -1,0 +1,50 @@
+//! Makes an image reference available as a root file system.
+//!
+//! ```text
+//! reference ─► registry ─► manifest ─► layers, each in one streaming pass ─► published image
+//!                                                          published image ─► Rootfs (values)
+//! ```
+//!
+//! [`Images`] is the whole face of this crate. It knows registries, digests, tar and the layout of
+//! overlayfs. It does not know containers or CRI, and it never mounts: a root file system is
+//! answered as directories, and whoever runs the container mounts them.
+
+mod accounts;
+mod assemble;
+mod blocking;
+mod config;
+mod credentials;
+mod digest;
+mod error;
+mod flights;
+mod image;
+mod images;
+mod import;
+mod layer;
+mod manifest;
+mod operation;
+mod overlay;
+mod platform;
+mod progress;
+mod pull;
+mod reference;
+mod registry;
+mod scan;
+mod source;
+mod stack;
+mod store;
+
+pub use self::accounts::Identity;
+pub use self::config::{Config, Limits, Stall};
+pub use self::credentials::{AuthFields, Credentials};
+pub use self::digest::Digest;
+pub use self::error::{Cause, Error, Result};
+pub use self::image::{Image, ImageId};
+pub use self::images::{Images, Pull};
+pub use self::import::ImportRequest;
+pub use self::platform::Platform;
+pub use self::progress::{LayerPhase, LayerProgress, Phase, Progress, ProgressReport};
+pub use self::pull::{PullOutcome, PullRequest};
+pub use self::reference::{Reference, Target};
+pub use self::scan::Space;
+pub use self::store::{Removal, Rootfs, Snapshot, SnapshotKey, Stray, StrayKind};

@@ -1,0 +1,218 @@
+//! Pulling a reference: from its name to a published image.
+//!
+//! ```text
+//! hosts.toml ─► manifest or index ─► manifest of our platform ─► config ─► layers ─► publish
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::assemble::{Assembler, Recipe};
+use crate::blocking::blocking;
+use crate::credentials::Credentials;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::image::ImageId;
+use crate::manifest::{Configuration, Descriptor, Document, Manifest, candidates};
+use crate::operation::Operation;
+use crate::platform::Platform;
+use crate::reference::{Reference, Target};
+use crate::registry::{FetchedDocument, Registry, TokenCache};
+use crate::source::Source;
+use crate::store::Label;
+
+/// How many indexes may lead to each other before a manifest must come.
+const MAX_INDEXES: usize = 4;
+
+/// What to pull, as whom.
+#[derive(Debug, Clone)]
+pub struct PullRequest {
+    /// The image.
+    pub reference: Reference,
+    /// For the registry; `None` for an anonymous pull.
+    pub credentials: Option<Credentials>,
+    /// Whether the image is to be kept from garbage collection; a pin is not taken back by a later
+    /// pull.
+    pub pinned: bool,
+}
+
+impl PullRequest {
+    /// An anonymous pull of an image that nobody pins.
+    pub fn new(reference: Reference) -> Self {
+        Self { reference, credentials: None, pinned: false }
+    }
+}
+
+/// What a pull did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullOutcome {
+    /// The image, which is here now.
+    pub image: ImageId,
+    /// What was pulled, by the digest that its reference had.
+    pub digest: Digest,
+    /// Compressed bytes of layers that came over the network, those of failed attempts included.
+    pub bytes_fetched: u64,
+    /// Layers that this pull fetched.
+    pub layers_fetched: usize,
+    /// Layers that were here, or that another pull fetched meanwhile.
+    pub layers_reused: usize,
+    /// Time for the manifest and the configuration.
+    pub resolving: Duration,
+    /// Time for fetching and unpacking.
+    pub fetching: Duration,
+    /// Time for syncing and publishing.
+    pub publishing: Duration,
+}
+
+/// What a reference means on this platform.
+struct Resolved {
+    /// Digest of what the reference points to, which may be an index.
+    digest: Digest,
+    manifest_digest: Digest,
+    manifest: Manifest,
+}
+
+/// Pulls an image. Nothing is visible until all of it is.
+pub(crate) async fn pull(
+    assembler: &Assembler,
+    tokens: &Arc<TokenCache>,
+    request: PullRequest,
+    operation: &Operation,
+) -> Result<PullOutcome> {
+    let start = Instant::now();
+    let registry = Arc::new(open(assembler, tokens, &request).await?);
+    let resolving = resolve(&registry, assembler, &request.reference);
+    let resolved = operation.unless_stopped(resolving).await?;
+    let label = Label {
+        id: resolved.manifest.config.digest.clone().into(),
+        manifest_digest: resolved.manifest_digest.clone(),
+        names: names(&request.reference, &resolved.digest),
+        pinned: request.pinned,
+    };
+    if let Some(outcome) = relabel(assembler, &label, &resolved, start).await? {
+        return Ok(outcome);
+    }
+    let config = &resolved.manifest.config;
+    let raw_config = operation.unless_stopped(registry.small_blob(config)).await?;
+    let what = format!("config {} of {}", config.digest, request.reference);
+    let layers = resolved.manifest.layers.len();
+    let configuration =
+        Configuration::parse(raw_config.into(), layers, &assembler.config.platform, &what)?;
+    let title = request.reference.to_string();
+    let recipe = Recipe { title, label, manifest: resolved.manifest, configuration };
+    let resolving = start.elapsed();
+    let source = Source::Registry(registry);
+    let assembled = assembler.assemble(&source, recipe, operation).await?;
+    Ok(PullOutcome {
+        image: assembled.image.id().clone(),
+        digest: resolved.digest,
+        bytes_fetched: assembled.bytes_fetched,
+        layers_fetched: assembled.layers_fetched,
+        layers_reused: layers - assembled.layers_fetched,
+        resolving,
+        fetching: assembled.fetching,
+        publishing: assembled.publishing,
+    })
+}
+
+async fn open(
+    assembler: &Assembler,
+    tokens: &Arc<TokenCache>,
+    request: &PullRequest,
+) -> Result<Registry> {
+    let (config, tokens) = (Arc::clone(&assembler.config), Arc::clone(tokens));
+    let PullRequest { reference, credentials, .. } = request.clone();
+    blocking(&assembler.tasks, move || {
+        let bounds = (config.stall, config.limits);
+        Registry::open(reference, &config.certs_dirs, credentials.as_ref(), &tokens, bounds)
+    })
+    .await
+}
+
+/// An image that is here already only gets its names.
+async fn relabel(
+    assembler: &Assembler,
+    label: &Label,
+    resolved: &Resolved,
+    start: Instant,
+) -> Result<Option<PullOutcome>> {
+    let resolving = start.elapsed();
+    let (store, label) = (Arc::clone(&assembler.store), label.clone());
+    let image = blocking(&assembler.tasks, move || store.relabel(label)).await?;
+    Ok(image.map(|image| PullOutcome {
+        image: image.id().clone(),
+        digest: resolved.digest.clone(),
+        bytes_fetched: 0,
+        layers_fetched: 0,
+        layers_reused: resolved.manifest.layers.len(),
+        resolving,
+        fetching: Duration::ZERO,
+        publishing: start.elapsed() - resolving,
+    }))
+}
+
+async fn resolve(
+    registry: &Registry,
+    assembler: &Assembler,
+    reference: &Reference,
+) -> Result<Resolved> {
+    let config = &assembler.config;
+    let what = format!("manifest {reference}");
+    let first = registry.resolve().await?;
+    let digest = first.digest.clone();
+    let mut fetched = first;
+    let mut announced = String::new();
+    for _ in 0..=MAX_INDEXES {
+        let FetchedDocument { bytes, digest: manifest_digest, media_type } = fetched;
+        match Document::parse(&bytes, &[&media_type, &announced], &config.limits, &what)? {
+            Document::Image(manifest) => return Ok(Resolved { digest, manifest_digest, manifest }),
+            Document::Index(entries) => {
+                let best = choose(&entries, &config.platform, &what)?;
+                fetched = registry.manifest(&best).await?;
+                announced = best.media_type;
+            }
+        }
+    }
+    let reason = "an index of an index of an index, and so on".to_owned();
+    Err(Error::InvalidManifest { what, reason })
+}
+
+/// The entry of an index for this platform.
+pub(crate) fn choose(
+    entries: &[Descriptor],
+    platform: &Platform,
+    what: &str,
+) -> Result<Descriptor> {
+    candidates(entries, platform).into_iter().next().ok_or_else(|| {
+        let offered = entries.iter().filter_map(|entry| entry.platform.as_ref());
+        let offered: Vec<String> = offered.map(Platform::to_string).collect();
+        let reason = format!("no image for {platform}, only for {:?}", offered);
+        Error::Unsupported { what: what.to_owned(), reason }
+    })
+}
+
+/// A tag also gives the name by digest; a digest says nothing of tags.
+fn names(reference: &Reference, digest: &Digest) -> Vec<Reference> {
+    match reference.target() {
+        Target::Tag(_) => vec![reference.clone(), reference.with_digest(digest.clone())],
+        Target::Digest(_) => vec![reference.clone()],
+    }
+}
+
+impl fmt::Display for PullOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} layers fetched ({} bytes), {} reused, resolved in {:?}, fetched in {:?}, \
+             published in {:?}",
+            self.image,
+            self.layers_fetched,
+            self.bytes_fetched,
+            self.layers_reused,
+            self.resolving,
+            self.fetching,
+            self.publishing,
+        )
+    }
+}

@@ -1,0 +1,124 @@
+//! A failed request: the error, and when the registry wants to be asked again.
+
+use std::io;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::RETRY_AFTER;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use crate::error::Error;
+
+/// For the explanation of an error, which is good to have and not worth waiting for.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// From `Retry-After`, in its form of seconds.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, retry_after: None }
+    }
+}
+
+/// The body of an error (OCI distribution specification, "Error Codes"). Only codes are taken from
+/// it: messages are free text that may repeat what was sent.
+#[derive(Default, Deserialize)]
+struct ErrorBody {
+    #[serde(default)]
+    errors: Vec<ErrorEntry>,
+}
+
+#[derive(Deserialize)]
+struct ErrorEntry {
+    #[serde(default)]
+    code: String,
+}
+
+/// The failure that a response's status means; `what` was asked of `registry`.
+pub(super) async fn of_status(response: reqwest::Response, what: &str, registry: &str) -> Failure {
+    let status = response.status();
+    let seconds =
+        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let codes = timeout(BODY_TIMEOUT, codes(response)).await.unwrap_or_default();
+    let detail = format!("{status}{codes}");
+    let (what, registry) = (what.to_owned(), registry.to_owned());
+    let error = match status {
+        StatusCode::UNAUTHORIZED => Error::Unauthorized { what, registry, detail },
+        StatusCode::FORBIDDEN => Error::Forbidden { what, registry, detail },
+        StatusCode::NOT_FOUND => Error::NotInRegistry { what, registry },
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
+            Error::Unavailable { what, registry, reason: detail }
+        }
+        status if status.is_server_error() => Error::Unavailable { what, registry, reason: detail },
+        _ => Error::BadAnswer { what, registry, reason: detail },
+    };
+    Failure { error, retry_after: seconds.map(Duration::from_secs) }
+}
+
+/// The failure of a request without response, or of a body that ends early.
+pub(super) fn of_transport(error: reqwest::Error, what: &str, registry: &str) -> Error {
+    let (what, registry) = (what.to_owned(), registry.to_owned());
+    match tls_reason(&error) {
+        Some(reason) => {
+            let hint = if reason.contains("corrupt message") {
+                " (is it a registry over plain HTTP?)"
+            } else {
+                ""
+            };
+            Error::BadAnswer { what, registry, reason: format!("TLS: {reason}{hint}") }
+        }
+        // A URL may hold a signature in its query.
+        None => Error::Unavailable { what, registry, reason: chain(&error.without_url()) },
+    }
+}
+
+/// I/O errors wrap what they carry in a way that `source` does not show.
+fn tls_reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls.to_string());
+    }
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    match wrapped {
+        Some(wrapped) => tls_reason(wrapped),
+        None => tls_reason(error.source()?),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let part = error.to_string();
+        // Some layers repeat what is below them.
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        next = error.source();
+    }
+    text
+}
+
+async fn codes(mut response: reqwest::Response) -> String {
+    const LONGEST_BODY: usize = 16 << 10;
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() > LONGEST_BODY {
+            return String::new();
+        }
+    }
+    let parsed: ErrorBody = serde_json::from_slice(&body).unwrap_or_default();
+    let is_code = |code: &&str| {
+        (1..=40).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+    };
+    let codes: Vec<&str> =
+        parsed.errors.iter().map(|e| e.code.as_str()).filter(is_code).take(4).collect();
+    if codes.is_empty() { String::new() } else { format!(": {}", codes.join(", ")) }
+}

@@ -1,0 +1,21 @@
+//! What the crate does as a whole, against registries and archives that these tests make up.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod accounts;
+mod coalesce;
+mod hostile_archives;
+mod hostile_layers;
+mod import;
+mod layers;
+mod mirrors;
+mod pull;
+mod random_layers;
+mod registry_auth;
+mod registry_faults;
+mod removal;
+mod restart;
+mod snapshots;
+mod space;
+mod support;
+mod tls;
