@@ -1,0 +1,45 @@
+//! Info: who answers, and what is in force.
+
+use tonic::Status;
+
+use super::timestamp;
+use crate::about;
+use crate::api::admin::{Condition, Feature, InfoRequest, InfoResponse, Setting};
+use crate::api::runtime::RuntimeCondition;
+use crate::config;
+use crate::node::Node;
+use crate::rpc::{Call, status};
+
+pub(super) async fn info(node: &Node, _: Call, _: InfoRequest) -> Result<InfoResponse, Status> {
+    let settings = config::effective(&node.loaded).into_iter();
+    Ok(InfoResponse {
+        version: about::VERSION.to_owned(),
+        revision: about::REVISION.to_owned(),
+        rustc: about::RUSTC.to_owned(),
+        pid: std::process::id(),
+        started_at: timestamp(node.started_at),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        settings: settings
+            .map(|s| Setting { key: s.key, value: s.value, origin: s.origin })
+            .collect(),
+        features: features(node),
+        conditions: status::conditions(node).into_iter().map(condition).collect(),
+    })
+}
+
+fn condition(condition: RuntimeCondition) -> Condition {
+    let RuntimeCondition { r#type, status, reason, message } = condition;
+    Condition { r#type, status, reason, message }
+}
+
+/// Controllers of the host's cgroup hierarchy.
+fn features(node: &Node) -> Vec<Feature> {
+    let has: Vec<_> = node.hierarchy.controllers().collect();
+    let all = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids", "rdma", "misc"];
+    let feature = |name: &str| Feature {
+        name: format!("cgroup controller {name}"),
+        available: has.contains(&name),
+        detail: String::new(),
+    };
+    all.into_iter().map(feature).collect()
+}

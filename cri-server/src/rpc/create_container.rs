@@ -1,0 +1,144 @@
+//! CreateContainer: all of a container but its process.
+
+use std::sync::Arc;
+
+use berth_imageservice::{Image, Images};
+use berth_runtime::containers::{Containers, State};
+use berth_runtime::spec::Member;
+use berth_sandbox::Sandbox;
+use fail::fail_point;
+use tonic::Status;
+
+use super::{Call, identity, lookup};
+use crate::api::runtime::{CreateContainerRequest, CreateContainerResponse, NamespaceMode};
+use crate::node::{ContainerOrigin, Node, SandboxOrigin, new_id, now, snapshot_key};
+use crate::ops::{Handle, Operation};
+use crate::status;
+use crate::translate::container::{self, Translated};
+
+pub(super) async fn create_container(
+    node: &Node,
+    _: Call,
+    mut request: CreateContainerRequest,
+) -> Result<CreateContainerResponse, Status> {
+    let sandbox = lookup::sandbox(node, &request.pod_sandbox_id)?;
+    request.pod_sandbox_id.clone_from(&sandbox.spec.id);
+    let (key, fingerprint) = identity::of_container(&request)?;
+    let home = sandbox.home().map_err(status::of)?;
+    let image = image(node, &request)?;
+    let id = new_id()?;
+    let capabilities: Vec<_> = node
+        .loaded
+        .config
+        .runtime
+        .default_capabilities
+        .iter()
+        .filter_map(|capability| capability.name().trim_start_matches("CAP_").parse().ok())
+        .collect();
+    let translated = container::translate(
+        &request,
+        &container::Context {
+            id: &id,
+            sandbox: &sandbox.spec,
+            home: &home,
+            log_directory: &SandboxOrigin::config(&sandbox.spec.origin).log_directory,
+            image: &image,
+            default_capabilities: &capabilities,
+            target: target(node, &request)?,
+            now: now(),
+        },
+    )?;
+    let origin = ContainerOrigin { request: Some(request), image_id: image.id().to_string() };
+
+    let deadline = node.loaded.config.timeouts.container_create.get();
+    // In the queue of its pod: a pod that is being removed gets no new containers.
+    let operation = Operation::new(key, deadline).fingerprint(fingerprint).on(&sandbox.spec.id);
+    let maker = Maker { containers: node.containers.clone(), images: node.images.clone() };
+    let making = node.making.begin(&id);
+    let (undo, work_id) = (maker.clone(), id.clone());
+    let work = async move |handle: Handle| {
+        let _making = making;
+        maker.make(&work_id, &image, translated, origin, &sandbox, &handle).await
+    };
+    let remove = move |id: String| {
+        let undo = undo.clone();
+        async move { undo.unmake(&id).await }
+    };
+    let container_id = node.ops.create(operation, id, work, remove).await?;
+    Ok(CreateContainerResponse { container_id })
+}
+
+#[derive(Clone)]
+struct Maker {
+    containers: Containers,
+    images: Images,
+}
+
+impl Maker {
+    async fn make(
+        &self,
+        id: &str,
+        image: &Image,
+        translated: Translated,
+        origin: ContainerOrigin,
+        sandbox: &Sandbox,
+        handle: &Handle,
+    ) -> Result<(), Status> {
+        let shim = sandbox.home().map_err(status::of)?.shim;
+        handle.stage("snapshot");
+        let rootfs =
+            self.images.prepare(image.id(), &snapshot_key(id)?).await.map_err(status::of)?;
+        fail_point!("container.create.snapshot");
+        handle.stage("container");
+        let spec = translated.with_rootfs(rootfs, &origin);
+        match self.containers.create(spec, shim).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                handle.stage("roll back");
+                self.unmake(id).await?;
+                Err(status::of(error))
+            }
+        }
+    }
+
+    /// The teardown of a container and of any half of one.
+    async fn unmake(&self, id: &str) -> Result<(), Status> {
+        self.containers.remove(id).await.map_err(status::of)?;
+        self.images.release(&snapshot_key(id)?).await.map_err(status::of)
+    }
+}
+
+fn image(node: &Node, request: &CreateContainerRequest) -> Result<Arc<Image>, Status> {
+    let spec = request.config.as_ref().and_then(|config| config.image.as_ref());
+    let name = spec.map_or("", |spec| &spec.image);
+    if name.is_empty() {
+        return Err(Status::invalid_argument("config.image.image is missing"));
+    }
+    let found = node.images.find(name).map_err(status::of)?;
+    found.ok_or_else(|| Status::not_found(format!("image {name:?} not found: pull it first")))
+}
+
+/// The container whose processes the new one wants to see.
+fn target(node: &Node, request: &CreateContainerRequest) -> Result<Option<Member>, Status> {
+    let linux = request.config.as_ref().and_then(|config| config.linux.as_ref());
+    let security = linux.and_then(|linux| linux.security_context.as_ref());
+    let options = security.and_then(|security| security.namespace_options.as_ref());
+    let Some(options) = options.filter(|options| options.pid() == NamespaceMode::Target) else {
+        return Ok(None);
+    };
+    let target = lookup::container(node, &options.target_id)?;
+    if target.spec.sandbox != request.pod_sandbox_id {
+        return Err(Status::invalid_argument(format!(
+            "target container {} is in another pod",
+            target.spec.id
+        )));
+    }
+    match target.state() {
+        State::Running { pid, .. } => Ok(Some(Member { key: target.spec.id.clone(), pid })),
+        state => Err(Status::failed_precondition(format!(
+            "target container {} is {}",
+            target.spec.id,
+            state.name()
+        ))),
+    }
+}

@@ -1,0 +1,52 @@
+//! RunPodSandbox: make the home of a pod.
+
+use tonic::Status;
+
+use super::{Call, identity};
+use crate::api::runtime::{RunPodSandboxRequest, RunPodSandboxResponse};
+use crate::node::{Node, SandboxOrigin, new_id, now};
+use crate::ops::Operation;
+use crate::status;
+use crate::translate::sandbox;
+
+pub(super) async fn run_pod_sandbox(
+    node: &Node,
+    _: Call,
+    request: RunPodSandboxRequest,
+) -> Result<RunPodSandboxResponse, Status> {
+    let (key, fingerprint) = identity::of_sandbox(&request)?;
+    let id = new_id()?;
+    let runtime = &node.loaded.config.runtime;
+    let handlers = [runtime.default_handler.clone()];
+    let mut spec = sandbox::spec(
+        &request,
+        &sandbox::Context {
+            id: &id,
+            hostname: &node.hostname,
+            handlers: &handlers,
+            default_cgroup_parent: &runtime.default_cgroup_parent.to_string_lossy(),
+            unprivileged_ports: runtime.enable_unprivileged_ports,
+            unprivileged_icmp: runtime.enable_unprivileged_icmp,
+            now: now(),
+        },
+    )?;
+    spec.origin = prost::Message::encode_to_vec(&SandboxOrigin { request: Some(request) });
+
+    let deadline = node.loaded.config.timeouts.pod_start.get();
+    let operation = Operation::new(key, deadline).fingerprint(fingerprint);
+    let (sandboxes, metrics) = (node.sandboxes.clone(), node.metrics.clone());
+    let making = node.making.begin(&id);
+    let work = async move |handle: crate::ops::Handle| {
+        let _making = making;
+        let report = sandboxes.run(spec, |stage| handle.stage(stage)).await.map_err(status::of)?;
+        metrics.network_operation("add", report.network);
+        Ok(())
+    };
+    let sandboxes = node.sandboxes.clone();
+    let remove = move |id: String| {
+        let sandboxes = sandboxes.clone();
+        async move { sandboxes.remove(&id).await.map_err(status::of) }
+    };
+    let pod_sandbox_id = node.ops.create(operation, id, work, remove).await?;
+    Ok(RunPodSandboxResponse { pod_sandbox_id })
+}

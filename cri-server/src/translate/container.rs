@@ -1,0 +1,267 @@
+//! A container, as a CreateContainer describes it.
+
+use std::path::{Component, Path};
+
+use berth_imageservice::{Identity, Image, Rootfs};
+use berth_runtime::containers::{ContainerSpec, LogPlace};
+use berth_runtime::spec::{Member, Rootfs as RuntimeRootfs};
+use berth_sandbox::{Home, NetworkMode, SandboxSpec};
+use oci_spec::runtime::{
+    Capability, Linux, LinuxNamespace, LinuxNamespaceType, Process, Root, Spec, User,
+};
+use prost::Message as _;
+use tonic::Status;
+
+use crate::api::runtime::{
+    ContainerConfig, CreateContainerRequest, LinuxContainerSecurityContext, NamespaceMode,
+    NamespaceOption,
+};
+use crate::node::ContainerOrigin;
+
+use super::signal::stop_signal;
+use super::{
+    check_name, devices, identity, invalid, mounts, process, resources, security, unsupported,
+};
+
+/// Version of the OCI runtime specification that our specifications follow.
+const OCI_VERSION: &str = "1.3.0";
+
+/// What a container depends on besides its request.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// The sandbox that it is for.
+    pub sandbox: &'a SandboxSpec,
+    /// What the sandbox offers.
+    pub home: &'a Home,
+    /// Directory of the pod's logs; empty if it has none.
+    pub log_directory: &'a str,
+    /// Its image.
+    pub image: &'a Image,
+    /// Capabilities of a container that does not speak of them.
+    pub default_capabilities: &'a [Capability],
+    /// The container whose PID namespace is shared, if the request names one.
+    pub target: Option<Member>,
+    /// The time, in nanoseconds since the epoch.
+    pub now: i64,
+}
+
+/// A container that can be created once it has a root file system.
+#[derive(Debug)]
+pub struct Translated {
+    /// Its root file system and its origin are still to come.
+    spec: ContainerSpec,
+}
+
+/// Translates a request.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` or `UNIMPLEMENTED`, with the field.
+pub fn translate(
+    request: &CreateContainerRequest,
+    context: &Context<'_>,
+) -> Result<Translated, Status> {
+    let config = request.config.as_ref().ok_or_else(|| invalid("config", "is missing"))?;
+    let metadata = config.metadata.as_ref();
+    check_name("config.metadata.name", metadata.map_or("", |metadata| &metadata.name))?;
+    if !config.cdi_devices.is_empty() {
+        return Err(unsupported("config.CDI_devices"));
+    }
+    let linux = config.linux.clone().unwrap_or_default();
+    let security = linux.security_context.unwrap_or_default();
+    security::check_profiles(&security)?;
+    let identity = identity::of(&security, context.image)?;
+    let hostname = &context.sandbox.hostname;
+    let env = process::environment(config, context.image, &identity, hostname)?;
+    let mut members = vec![context.home.pause.clone()];
+    members.extend(context.target.clone());
+    let of_image = context.image.config().config().as_ref();
+    let of_image = of_image.and_then(|config| config.stop_signal().clone());
+    let parent = context.sandbox.cgroup.parent();
+    let cgroup = parent.and_then(|parent| parent.child(context.id));
+    let cgroup = cgroup.map_err(|error| invalid("the sandbox's cgroup", error))?;
+    let spec = ContainerSpec {
+        id: context.id.to_owned(),
+        sandbox: context.sandbox.id.clone(),
+        oci: oci(config, &security, &identity, context)?,
+        env,
+        rootfs: RuntimeRootfs::Directory("/".into()),
+        cgroup,
+        members,
+        log: log_place(context.log_directory, &config.log_path)?,
+        stdin: config.stdin,
+        stop_signal: stop_signal(config.stop_signal, of_image.as_deref())?,
+        origin: Vec::new(),
+        created_at: context.now,
+    };
+    Ok(Translated { spec })
+}
+
+impl Translated {
+    /// The specification, with a root file system, and with what the caller wants to find again.
+    #[must_use]
+    pub fn with_rootfs(self, rootfs: Rootfs, origin: &ContainerOrigin) -> ContainerSpec {
+        let Rootfs { lowers, upper, work } = rootfs;
+        ContainerSpec {
+            rootfs: RuntimeRootfs::Overlay { lowers, upper, work },
+            origin: origin.encode_to_vec(),
+            ..self.spec
+        }
+    }
+}
+
+fn oci(
+    config: &ContainerConfig,
+    security: &LinuxContainerSecurityContext,
+    identity: &Identity,
+    context: &Context<'_>,
+) -> Result<Spec, Status> {
+    let mounts = mounts::of(
+        &config.mounts,
+        &mounts::Context {
+            files: &context.home.files,
+            shm: context.home.shm.as_deref(),
+            privileged: security.privileged,
+            read_only_root: security.readonly_rootfs,
+        },
+    )?;
+    let mut root = Root::default();
+    root.set_readonly(Some(security.readonly_rootfs));
+    let mut spec = Spec::default();
+    spec.set_version(OCI_VERSION.to_owned())
+        .set_root(Some(root))
+        .set_hostname(None)
+        .set_process(Some(oci_process(config, security, identity, context)?))
+        .set_linux(Some(oci_linux(config, security, mounts.root_propagation, context)?))
+        .set_mounts(Some(mounts.list));
+    Ok(spec)
+}
+
+fn oci_process(
+    config: &ContainerConfig,
+    security: &LinuxContainerSecurityContext,
+    identity: &Identity,
+    context: &Context<'_>,
+) -> Result<Process, Status> {
+    let mut user = User::default();
+    user.set_uid(identity.uid)
+        .set_gid(identity.gid)
+        .set_additional_gids(Some(identity.additional_gids.clone()));
+    let resources = config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let score = resources.map_or(0, |resources| resources.oom_score_adj);
+    let field = "config.linux.resources.oom_score_adj";
+    let in_range = i32::try_from(score).ok().filter(|score| (-1000..=1000).contains(score));
+    let score =
+        in_range.ok_or_else(|| invalid(field, format!("{score} is not in -1000..=1000")))?;
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(config.tty))
+        .set_user(user)
+        .set_args(Some(process::args(config, context.image)?))
+        .set_env(None)
+        .set_cwd(process::working_directory(config, context.image)?.into())
+        .set_capabilities(Some(security::capabilities(security, context.default_capabilities)?))
+        .set_rlimits(None)
+        .set_no_new_privileges(Some(security.no_new_privs && !security.privileged))
+        .set_oom_score_adj(Some(score));
+    Ok(process)
+}
+
+fn oci_linux(
+    config: &ContainerConfig,
+    security: &LinuxContainerSecurityContext,
+    root_propagation: Option<String>,
+    context: &Context<'_>,
+) -> Result<Linux, Status> {
+    let limits = config.linux.as_ref().and_then(|linux| linux.resources.clone());
+    let mut resources = resources::to_oci(&limits.unwrap_or_default())?;
+    let (devices, rules) = devices::of(&config.devices, security.privileged)?;
+    resources.set_devices(Some(rules));
+    let paths = |paths: &[String]| (!security.privileged).then(|| paths.to_vec());
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces(security.namespace_options.as_ref(), context)?))
+        .set_devices(Some(devices))
+        .set_resources(Some(resources))
+        .set_rootfs_propagation(root_propagation)
+        .set_masked_paths(paths(&security.masked_paths))
+        .set_readonly_paths(paths(&security.readonly_paths));
+    Ok(linux)
+}
+
+/// A container has mounts and a view of cgroups of its own. The rest it shares with its pod, by
+/// way of the pause process; what the pod shares with the host, it does not name.
+fn namespaces(
+    options: Option<&NamespaceOption>,
+    context: &Context<'_>,
+) -> Result<Vec<LinuxNamespace>, Status> {
+    let pid = context.home.pause.pid;
+    let namespace = |kind, path: Option<String>| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(kind).set_path(path.map(Into::into));
+        namespace
+    };
+    let of_pod = |kind, name: &str| namespace(kind, Some(format!("/proc/{pid}/ns/{name}")));
+    let mut list = vec![
+        namespace(LinuxNamespaceType::Mount, None),
+        namespace(LinuxNamespaceType::Cgroup, None),
+    ];
+    if context.sandbox.network == NetworkMode::Pod {
+        list.push(of_pod(LinuxNamespaceType::Network, "net"));
+        list.push(of_pod(LinuxNamespaceType::Uts, "uts"));
+    }
+    if context.sandbox.own_ipc {
+        list.push(of_pod(LinuxNamespaceType::Ipc, "ipc"));
+    }
+    let mode = options.map_or(0, |options| options.pid);
+    let field = "config.linux.security_context.namespace_options.pid";
+    match NamespaceMode::try_from(mode) {
+        Err(_) => return Err(invalid(field, format!("{mode} is unknown"))),
+        Ok(NamespaceMode::Node) => {}
+        Ok(NamespaceMode::Container) => list.push(namespace(LinuxNamespaceType::Pid, None)),
+        Ok(NamespaceMode::Pod) if context.sandbox.own_pid => {
+            list.push(of_pod(LinuxNamespaceType::Pid, "pid"));
+        }
+        Ok(NamespaceMode::Pod) => {}
+        Ok(NamespaceMode::Target) => {
+            let target = context.target.as_ref();
+            let target = target.ok_or_else(|| invalid(field, "is TARGET without a target"))?;
+            let path = format!("/proc/{}/ns/pid", target.pid);
+            list.push(namespace(LinuxNamespaceType::Pid, Some(path)));
+        }
+    }
+    Ok(list)
+}
+
+/// A log needs both a directory and a path in it.
+fn log_place(directory: &str, path: &str) -> Result<Option<LogPlace>, Status> {
+    if directory.is_empty() || path.is_empty() {
+        return Ok(None);
+    }
+    let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    if !inside || path.ends_with('/') {
+        let why = format!("{path:?} is not a path below the pod's log directory");
+        return Err(invalid("config.log_path", why));
+    }
+    if path.split('/').any(|name| name.len() > 255) || path.len() > 4000 {
+        return Err(invalid("config.log_path", "is longer than a path may be"));
+    }
+    Ok(Some(LogPlace { directory: directory.into(), path: path.into() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_stay_below_their_directory() {
+        assert!(log_place("/logs", "web/0.log").unwrap().is_some());
+        assert!(log_place("", "web/0.log").unwrap().is_none());
+        assert!(log_place("/logs", "").unwrap().is_none());
+        let long = "x".repeat(256);
+        for bad in ["../0.log", "/etc/passwd", "a/../../b", "a/", "./a", &long] {
+            assert!(log_place("/logs", bad).is_err(), "{bad:?}");
+        }
+    }
+}

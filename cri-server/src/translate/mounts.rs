@@ -1,0 +1,270 @@
+//! What is mounted into a container.
+
+use std::path::{Path, PathBuf};
+
+use berth_runtime::host::{Mounts as HostMounts, Sharing, bind_source};
+use berth_sandbox::Files;
+use oci_spec::runtime::Mount as OciMount;
+use tonic::Status;
+
+use crate::api::runtime::{Mount, MountPropagation};
+use crate::status;
+
+use super::{invalid, unsupported};
+
+/// Mounts, and the propagation that the root needs for them.
+#[derive(Debug)]
+pub(super) struct Mounts {
+    pub(super) list: Vec<OciMount>,
+    pub(super) root_propagation: Option<String>,
+}
+
+/// What mounts depend on besides the request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context<'a> {
+    pub(super) files: &'a Files,
+    /// Where the pod's shared memory is found; the host's if absent.
+    pub(super) shm: Option<&'a Path>,
+    pub(super) privileged: bool,
+    pub(super) read_only_root: bool,
+}
+
+/// Collects all mounts: kernel file systems, the pod's files, then what the client asks for,
+/// from the shortest path to the longest, so that none hides another.
+pub(super) fn of(mounts: &[Mount], context: &Context<'_>) -> Result<Mounts, Status> {
+    let mut list = kernel_mounts(context);
+    let asked_for = |path: &str| mounts.iter().any(|mount| clean(&mount.container_path) == path);
+    list.extend(
+        pod_mounts(context)
+            .into_iter()
+            .filter(|(path, _)| !asked_for(path))
+            .map(|(_, mount)| mount),
+    );
+    let mut root_propagation = None;
+    let mut asked: Vec<_> = mounts.iter().enumerate().collect();
+    asked.sort_by_key(|(_, mount)| Path::new(&mount.container_path).components().count());
+    for (index, mount) in asked {
+        list.retain(|known| known.destination() != Path::new(&clean(&mount.container_path)));
+        list.push(client_mount(index, mount, &mut root_propagation)?);
+    }
+    Ok(Mounts { list, root_propagation })
+}
+
+/// File systems that the kernel makes up. Privileged containers may write to them.
+fn kernel_mounts(context: &Context<'_>) -> Vec<OciMount> {
+    let access = if context.privileged { "rw" } else { "ro" };
+    let strict = ["nosuid", "noexec", "nodev"];
+    let with = |more: &[&'static str]| [&strict[..], more].concat();
+    let mut list = vec![
+        mount("/proc", "proc", "proc", &strict),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/dev/mqueue", "mqueue", "mqueue", &strict),
+        mount("/sys", "sysfs", "sysfs", &with(&[access])),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &with(&["relatime", access])),
+    ];
+    let shm = context.shm.unwrap_or(Path::new("/dev/shm"));
+    list.push(bind("/dev/shm", shm, &["bind", "nosuid", "nodev", "noexec"]));
+    list
+}
+
+/// The files that all containers of the pod see.
+fn pod_mounts(context: &Context<'_>) -> Vec<(&'static str, OciMount)> {
+    let files = context.files;
+    let access = if context.read_only_root { "ro" } else { "rw" };
+    let file = |path, source: &PathBuf| (path, bind(path, source, &["bind", "rprivate", access]));
+    vec![
+        file("/etc/hosts", &files.hosts),
+        file("/etc/hostname", &files.hostname),
+        file("/etc/resolv.conf", &files.resolv_conf),
+    ]
+}
+
+fn client_mount(
+    index: usize,
+    mount: &Mount,
+    root_propagation: &mut Option<String>,
+) -> Result<OciMount, Status> {
+    let field = |name: &str| format!("config.mounts[{index}].{name}");
+    refuse_unsupported(index, mount)?;
+    for (name, path) in [("container_path", &mount.container_path), ("host_path", &mount.host_path)]
+    {
+        if !Path::new(path).is_absolute() {
+            return Err(invalid(&field(name), format!("{path:?} is not absolute")));
+        }
+    }
+    let propagation = MountPropagation::try_from(mount.propagation);
+    let propagation = propagation
+        .map_err(|_| invalid(&field("propagation"), format!("{} is unknown", mount.propagation)))?;
+    if mount.recursive_read_only
+        && !(mount.readonly && propagation == MountPropagation::PropagationPrivate)
+    {
+        let why = "needs a read-only mount with private propagation";
+        return Err(invalid(&field("recursive_read_only"), why));
+    }
+    let source = bind_source(Path::new(&mount.host_path)).map_err(status::of)?;
+    let propagation = propagate(&field("propagation"), propagation, &source, root_propagation)?;
+    let access = match (mount.readonly, mount.recursive_read_only) {
+        (_, true) => "rro",
+        (true, false) => "ro",
+        (false, false) => "rw",
+    };
+    Ok(bind(&clean(&mount.container_path), &source, &["rbind", propagation, access]))
+}
+
+/// What is mounted below the source on the host can only be seen, or passed on, if the host's
+/// mount takes part in it.
+fn propagate(
+    field: &str,
+    propagation: MountPropagation,
+    source: &Path,
+    root: &mut Option<String>,
+) -> Result<&'static str, Status> {
+    let sharing = match propagation {
+        MountPropagation::PropagationPrivate => return Ok("rprivate"),
+        _ => HostMounts::read().map_err(status::of)?.sharing_of(source),
+    };
+    let refused = |needed: &str| {
+        let source = source.display();
+        Err(invalid(field, format!("needs {source} to be on a {needed} mount, and it is not")))
+    };
+    match (propagation, sharing) {
+        (MountPropagation::PropagationBidirectional, Sharing::Shared) => {
+            *root = Some("rshared".to_owned());
+            Ok("rshared")
+        }
+        (MountPropagation::PropagationBidirectional, _) => refused("shared"),
+        (_, Sharing::Private) => refused("shared or slave"),
+        _ => {
+            root.get_or_insert_with(|| "rslave".to_owned());
+            Ok("rslave")
+        }
+    }
+}
+
+fn refuse_unsupported(index: usize, mount: &Mount) -> Result<(), Status> {
+    let unsupported_parts = [
+        ("an image", mount.image.as_ref().is_some_and(|image| !image.image.is_empty())),
+        ("uidMappings", !mount.uid_mappings.is_empty()),
+        ("gidMappings", !mount.gid_mappings.is_empty()),
+        ("mount_options", !mount.mount_options.is_empty()),
+        ("selinux_relabel", mount.selinux_relabel && super::security::selinux_is_on()),
+    ];
+    match unsupported_parts.iter().find(|(_, present)| *present) {
+        Some((what, _)) => Err(unsupported(format!("{what} in config.mounts[{index}]"))),
+        None => Ok(()),
+    }
+}
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> OciMount {
+    let mut mount = bind(destination, Path::new(source), options);
+    mount.set_typ(Some(kind.to_owned()));
+    mount
+}
+
+fn bind(destination: &str, source: &Path, options: &[&str]) -> OciMount {
+    let mut mount = OciMount::default();
+    mount
+        .set_destination(destination.into())
+        .set_typ(Some("bind".to_owned()))
+        .set_source(Some(source.to_owned()))
+        .set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
+    mount
+}
+
+/// A path without double and trailing slashes, to be compared with others.
+fn clean(path: &str) -> String {
+    Path::new(path).components().collect::<PathBuf>().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn translated(mounts: &[Mount]) -> Result<Mounts, Status> {
+        let directory = Path::new("/run/berth/sandboxes/s1");
+        let files = Files {
+            hosts: directory.join("hosts"),
+            hostname: directory.join("hostname"),
+            resolv_conf: directory.join("resolv.conf"),
+        };
+        let shm = Some(Path::new("/proc/7/root/shm"));
+        of(mounts, &Context { files: &files, shm, privileged: false, read_only_root: false })
+    }
+
+    fn asked(container: &str, host: &str) -> Mount {
+        Mount { container_path: container.into(), host_path: host.into(), ..Default::default() }
+    }
+
+    fn destinations(mounts: &Mounts) -> Vec<&Path> {
+        mounts.list.iter().map(|mount| mount.destination().as_path()).collect()
+    }
+
+    #[test]
+    fn a_container_has_kernel_file_systems_and_the_files_of_its_pod() {
+        let mounts = translated(&[]).unwrap();
+        let expected = [
+            "/proc",
+            "/dev",
+            "/dev/pts",
+            "/dev/mqueue",
+            "/sys",
+            "/sys/fs/cgroup",
+            "/dev/shm",
+            "/etc/hosts",
+            "/etc/hostname",
+            "/etc/resolv.conf",
+        ];
+        assert_eq!(destinations(&mounts), expected.map(Path::new));
+        assert_eq!(mounts.root_propagation, None);
+    }
+
+    #[test]
+    fn a_mount_of_the_client_takes_the_place_of_ours() {
+        let mounts =
+            translated(&[asked("/etc/hosts/", "/etc/hostname"), asked("/dev/shm", "/tmp")]);
+        let mounts = mounts.unwrap();
+        let hosts: Vec<_> = mounts
+            .list
+            .iter()
+            .filter(|mount| mount.destination() == Path::new("/etc/hosts"))
+            .map(|mount| mount.source().clone().unwrap())
+            .collect();
+        assert_eq!(hosts, [Path::new("/etc/hostname")]);
+        let shm =
+            destinations(&mounts).iter().filter(|path| **path == Path::new("/dev/shm")).count();
+        assert_eq!(shm, 1);
+    }
+
+    #[test]
+    fn what_is_mounted_deeper_is_mounted_later() {
+        let mounts =
+            translated(&[asked("/a/b/c", "/tmp"), asked("/a", "/tmp"), asked("/a/b", "/tmp")]);
+        let mounts = mounts.unwrap();
+        let last = &destinations(&mounts)[10..];
+        assert_eq!(last, ["/a", "/a/b", "/a/b/c"].map(Path::new));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let rro = Mount { recursive_read_only: true, ..asked("/a", "/tmp") };
+        let image = Mount {
+            image: Some(crate::api::runtime::ImageSpec { image: "i".into(), ..Default::default() }),
+            ..asked("/a", "/tmp")
+        };
+        for (mount, words) in [
+            (asked("a", "/tmp"), "config.mounts[0].container_path \"a\" is not absolute"),
+            (asked("/a", "tmp"), "config.mounts[0].host_path \"tmp\" is not absolute"),
+            (rro, "config.mounts[0].recursive_read_only needs a read-only mount"),
+            (image, "an image in config.mounts[0] is not supported"),
+        ] {
+            let status = translated(&[mount]).unwrap_err();
+            assert!(status.message().starts_with(words), "{}", status.message());
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Limits of a container.
+
+use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources};
+use tonic::Status;
+
+use crate::api::runtime::LinuxContainerResources;
+
+use super::invalid;
+
+const FIELD: &str = "config.linux.resources";
+
+/// Translates limits; zero and empty mean "not limited" everywhere.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for what is below zero and is no limit.
+pub fn to_oci(resources: &LinuxContainerResources) -> Result<LinuxResources, Status> {
+    let mut oci = LinuxResources::default();
+    oci.set_cpu(Some(cpu(resources)?)).set_memory(Some(memory(resources)?));
+    if !resources.hugepage_limits.is_empty() {
+        let limits = resources.hugepage_limits.iter().map(|limit| {
+            let bytes = i64::try_from(limit.limit)
+                .map_err(|_| invalid(&format!("{FIELD}.hugepage_limits"), "is too large"))?;
+            let mut oci = LinuxHugepageLimit::default();
+            oci.set_page_size(limit.page_size.clone()).set_limit(bytes);
+            Ok(oci)
+        });
+        oci.set_hugepage_limits(Some(limits.collect::<Result<_, Status>>()?));
+    }
+    // The cgroup's own files come last and win, but a limit of processes has a field as well.
+    let mut unified = resources.unified.clone();
+    if let Some(limit) = unified.get("pids.max").and_then(|limit| limit.parse().ok()) {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(limit);
+        oci.set_pids(Some(pids));
+        unified.remove("pids.max");
+    }
+    if !unified.is_empty() {
+        oci.set_unified(Some(unified.into_iter().collect()));
+    }
+    Ok(oci)
+}
+
+fn cpu(resources: &LinuxContainerResources) -> Result<LinuxCpu, Status> {
+    let mut cpu = LinuxCpu::default();
+    cpu.set_shares(positive("cpu_shares", resources.cpu_shares)?)
+        .set_period(positive("cpu_period", resources.cpu_period)?)
+        .set_quota(nonzero(resources.cpu_quota))
+        .set_cpus(nonempty(&resources.cpuset_cpus))
+        .set_mems(nonempty(&resources.cpuset_mems));
+    Ok(cpu)
+}
+
+fn memory(resources: &LinuxContainerResources) -> Result<LinuxMemory, Status> {
+    let limit = positive("memory_limit_in_bytes", resources.memory_limit_in_bytes)?;
+    let mut memory = LinuxMemory::default();
+    memory
+        .set_limit(limit.map(|_| resources.memory_limit_in_bytes))
+        .set_swap(nonzero(resources.memory_swap_limit_in_bytes));
+    Ok(memory)
+}
+
+fn positive(field: &str, value: i64) -> Result<Option<u64>, Status> {
+    let value = u64::try_from(value)
+        .map_err(|_| invalid(&format!("{FIELD}.{field}"), format!("{value} is below zero")))?;
+    Ok((value != 0).then_some(value))
+}
+
+fn nonzero(value: i64) -> Option<i64> {
+    (value != 0).then_some(value)
+}
+
+fn nonempty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_limits_nothing() {
+        let oci = to_oci(&LinuxContainerResources::default()).unwrap();
+        assert!(berth_runtime::cgroup::limits::plan(&oci).unwrap().is_empty());
+    }
+
+    #[test]
+    fn limits_reach_the_cgroup() {
+        let resources = LinuxContainerResources {
+            cpu_shares: 512,
+            cpu_quota: 50_000,
+            cpu_period: 100_000,
+            memory_limit_in_bytes: 1 << 20,
+            memory_swap_limit_in_bytes: 1 << 20,
+            unified: [("pids.max".into(), "7".into()), ("memory.high".into(), "9".into())].into(),
+            ..Default::default()
+        };
+        let writes = berth_runtime::cgroup::limits::plan(&to_oci(&resources).unwrap()).unwrap();
+        let files: Vec<_> = writes.iter().map(|write| write.file.as_str()).collect();
+        let expected =
+            ["cpu.weight", "cpu.max", "memory.swap.max", "memory.max", "pids.max", "memory.high"];
+        assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn limits_below_zero_are_named() {
+        let resources = LinuxContainerResources { cpu_shares: -1, ..Default::default() };
+        let status = to_oci(&resources).unwrap_err();
+        assert_eq!(status.message(), "config.linux.resources.cpu_shares -1 is below zero");
+    }
+}
