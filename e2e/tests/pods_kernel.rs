@@ -48,7 +48,7 @@ fn processes_live_in_the_cgroup_that_was_given() {
         assert!(!of_shim.contains("kubepods"), "the shim is not charged to the pod: {of_shim}");
 
         pod.delete().await?;
-        assert_eq!(std::fs::read_dir(&given)?.filter(|e| is_dir(e)).count(), 0);
+        assert_eq!(std::fs::read_dir(&given)?.filter(is_dir).count(), 0);
         assert!(given.exists(), "it was not berthd's to remove");
         audit.assert_clean().await
     });

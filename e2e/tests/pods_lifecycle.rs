@@ -133,7 +133,7 @@ fn pods_are_listed_by_id_state_and_labels() {
         assert_eq!(list(&client, |f| f.id = "0".repeat(64)).await?, sorted([]));
         for (state, expected) in [(0, &front.id), (1, &back.id)] {
             let state = Some(PodSandboxStateValue { state });
-            assert_eq!(list(&client, |f| f.state = state.clone()).await?, sorted([expected]));
+            assert_eq!(list(&client, |f| f.state = state).await?, sorted([expected]));
         }
         assert_eq!(list(&client, |f| select(f, "app", "shop")).await?, both());
         assert_eq!(list(&client, |f| select(f, "tier", "back")).await?, sorted([&back.id]));

@@ -8,11 +8,8 @@ use super::daemon::{Daemon, Script, output, text};
 
 fn pulling() -> Daemon {
     let layer = Layer { digest: "sha256:aa".into(), size: 1 << 20, present: false };
-    let resolved = PullResolved {
-        reference: "docker.io/library/app:1".into(),
-        layers: vec![layer],
-        ..Default::default()
-    };
+    let resolved =
+        PullResolved { reference: "docker.io/library/app:1".into(), layers: vec![layer] };
     let digest = "sha256:aa".to_owned();
     let progress = PullProgress { digest, received: 1 << 20, complete: true };
     let done = PullDone { image_id: "sha256:1234".into(), received: 1 << 20, elapsed: 1_000_000 };
