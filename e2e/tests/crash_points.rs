@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use berth_e2e::client::{Client, container, pod};
+use berth_e2e::client::{Client, PodSpec, container, pod};
 use berth_e2e::daemon::{Engine, Setup};
 use berth_e2e::image::{Entry, Image, Layer};
 use berth_e2e::network;
@@ -16,7 +16,7 @@ use berth_e2e::place::{self, Place};
 use tonic::Status;
 
 /// A request that was cut off here is repeated word for word, and succeeds.
-const MAKING: [&str; 16] = [
+const MAKING: [&str; 15] = [
     "sandbox.run.record",
     "sandbox.run.cgroup",
     "sandbox.run.shim",
@@ -32,11 +32,11 @@ const MAKING: [&str; 16] = [
     "container.create.state",
     "container.start.running",
     "container.start.state",
-    "container.stop.killed",
 ];
 
 /// What was being taken down here is taken down.
-const UNMAKING: [&str; 14] = [
+const UNMAKING: [&str; 15] = [
+    "container.stop.killed",
     "container.end.killed",
     "container.end.state",
     "container.remove.cgroup",
@@ -117,9 +117,10 @@ async fn killed_at_each(place: &Place, points: &[&str], afterwards: Afterwards) 
     let mut node = Node::start_with(place, Setup::new(Engine::Berthd).network(&network)).await?;
     let layer = Layer::new().with(Entry::file("story", "of a life"));
     let image = node.registry.push("life:1", &Image::from_scratch().layer(layer).build()?).await?;
-    let life = Life { busybox: node.image.clone(), image };
+    let mut life = Life { pod: pod("life"), busybox: node.image.clone(), image };
     let audit = node.audit()?;
     for point in points {
+        life.pod = pod("life");
         killed_at(&mut node, point, &life, afterwards)
             .await
             .with_context(|| format!("killed at {point}"))?;
@@ -150,6 +151,7 @@ async fn killed_at(node: &mut Node, point: &str, life: &Life, after: Afterwards)
 
 /// All that is done to a pod, a container and an image, one after the other.
 struct Life {
+    pod: PodSpec,
     busybox: String,
     image: String,
 }
@@ -157,7 +159,7 @@ struct Life {
 impl Life {
     async fn live(&self, client: &Client) -> Result<(), Status> {
         client.pull(&self.image).await?;
-        let pod = client.run_pod(pod("life")).await?;
+        let pod = client.run_pod(self.pod.clone()).await?;
         let sleeper = container("sleeper").image(&self.busybox).cmd(["sleep", "inf"]);
         let sleeper = pod.run(sleeper).await?;
         sleeper.exec(["true"]).await?;
