@@ -1,7 +1,7 @@
 //! What is on disk: layers, images, names, snapshots, and the record of each.
 //!
 //! ```text
-//! ROOT/lock                      flock: one process at a time
+//! ROOT/lock                      fcntl(2) lock: one process at a time
 //!      layers/N/{fs,layer.json}  an unpacked layer; N is short, so that 127 lower directories fit
 //!                                into the one page of mount options that Linux 6.1 takes
 //!      ingest/N/                 one that is being unpacked, or an archive that is being imported
@@ -130,8 +130,9 @@ fn lock(layout: &Layout) -> Result<OwnedFd> {
     let storage = |error: rustix::io::Errno| Error::storage("lock", &path, error.into());
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map_err(storage)?;
-    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+    // Of the kind that belongs to the process: a child between fork and exec does not hold it.
+    match rustix::fs::fcntl_lock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
             Err(Error::RootBusy { root: layout.root().to_owned() })
         }
         Err(error) => Err(storage(error)),

@@ -1,6 +1,7 @@
 //! Opening a root directory again, after a clean end, a crash, or somebody's hand in it.
 
 use std::path::Path;
+use std::process::Command;
 
 use berth_imageservice::{Error, Images, ImportRequest};
 
@@ -52,12 +53,23 @@ async fn everything_is_there_again() {
     assert_eq!(quarantined(&place), 0);
 }
 
+/// Runs itself again: a lock is one process's.
 #[tokio::test]
 async fn two_processes_cannot_have_one_root() {
-    let place = Place::new();
+    const ROOT: &str = "BERTH_TEST_ROOT_OF_ANOTHER_PROCESS";
+    let mut place = Place::new();
+    if let Some(taken) = std::env::var_os(ROOT) {
+        place.config.root = taken.into();
+        let error = Images::open(place.config.clone()).await.unwrap_err();
+        assert!(matches!(&error, Error::RootBusy { root } if root == place.root()), "{error}");
+        return;
+    }
     let images = place.open().await;
-    let error = Images::open(place.config.clone()).await.unwrap_err();
-    assert!(matches!(&error, Error::RootBusy { root } if root == place.root()), "{error}");
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "restart::two_processes_cannot_have_one_root"]).env(ROOT, place.root());
+    let again = again.output().unwrap();
+    assert!(again.status.success(), "{again:?}");
+    assert!(String::from_utf8_lossy(&again.stdout).contains("1 passed"), "{again:?}");
     close(images).await;
     place.open().await;
 }
