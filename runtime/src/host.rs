@@ -28,7 +28,7 @@ pub fn devices(
         return Err(Error::Spec(text));
     }
     let mut found = Vec::new();
-    let real = fs::canonicalize(host).storing("find device", host)?;
+    let real = fs::canonicalize(host).map_err(|error| unusable("find device", host, error))?;
     if real.is_dir() {
         collect(&real, container, access, DEPTH, &mut found);
     } else {
@@ -107,10 +107,21 @@ fn rule(device: &LinuxDevice, access: &str) -> LinuxDeviceCgroup {
 pub fn bind_source(path: &Path) -> Result<PathBuf, Error> {
     match fs::canonicalize(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(path).storing("make mount source", path)?;
+            fs::create_dir_all(path).map_err(|error| unusable("make mount source", path, error))?;
             fs::canonicalize(path).storing("find mount source", path)
         }
-        found => found.storing("find mount source", path),
+        found => found.map_err(|error| unusable("find mount source", path, error)),
+    }
+}
+
+/// A path that cannot be is the fault of who named it; all else is the host's.
+fn unusable(attempt: &'static str, path: &Path, error: io::Error) -> Error {
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    match error.kind() {
+        NotFound | NotADirectory | InvalidFilename => {
+            Error::Spec(format!("{attempt} {}: {error}", path.display()))
+        }
+        _ => Error::Storage { attempt, path: path.to_owned(), source: error },
     }
 }
 
@@ -200,7 +211,8 @@ mod tests {
     fn what_is_no_device_is_refused() {
         for (path, access) in [("/etc/passwd", "rwm"), ("/dev/no-such", "rwm"), ("/dev/null", "x")]
         {
-            assert!(devices(Path::new(path), Path::new("/dev/x"), access).is_err(), "{path}");
+            let error = devices(Path::new(path), Path::new("/dev/x"), access).unwrap_err();
+            assert!(matches!(error, Error::Spec(_)), "{path}: {error}");
         }
     }
 

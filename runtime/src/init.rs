@@ -134,8 +134,11 @@ fn become_program(plan: &Plan, given: &Inheritance<'_>) -> Result<Infallible, Fa
     sys::fds::close_all_but(given.report).attempt(Step::Command, || "close descriptors")?;
     identity::set_limits(&process)?;
     command::make_working_directory(&process)?;
+    // With root's permissions, as the field's runtimes do it: images have working directories
+    // that not every user may enter. A network file system may refuse root and not the user.
+    let entered = command::enter_working_directory(&process);
     identity::assume(&process)?;
-    command::enter_working_directory(&process)?;
+    entered.or_else(|_| command::enter_working_directory(&process))?;
     sys::signal::reset(pause).attempt(Step::Command, || "reset signals")?;
     socket::send(given.report, &[EXECUTING], &[])
         .attempt(Step::Command, || "report that all is ready")?;

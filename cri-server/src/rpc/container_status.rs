@@ -29,5 +29,6 @@ pub(super) async fn container_status(
         });
         info.insert("info".to_owned(), text.to_string());
     }
-    Ok(ContainerStatusResponse { status: Some(view::container_status(&container)), info })
+    let status = view::container_status(&container, &node.images);
+    Ok(ContainerStatusResponse { status: Some(status), info })
 }

@@ -41,7 +41,7 @@ pub(super) async fn create_container(
             id: &id,
             sandbox: &sandbox.spec,
             home: &home,
-            log_directory: &SandboxOrigin::config(&sandbox.spec.origin).log_directory,
+            pod: &SandboxOrigin::config(&sandbox.spec.origin),
             image: &image,
             default_capabilities: &capabilities,
             target: target(node, &request)?,

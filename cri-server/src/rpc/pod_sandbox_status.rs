@@ -30,7 +30,10 @@ pub(super) async fn pod_sandbox_status(
     Ok(PodSandboxStatusResponse {
         status: Some(view::sandbox_status(&sandbox)),
         info,
-        containers_statuses: containers.iter().map(|c| view::container_status(c)).collect(),
+        containers_statuses: containers
+            .iter()
+            .map(|container| view::container_status(container, &node.images))
+            .collect(),
         timestamp: now(),
     })
 }

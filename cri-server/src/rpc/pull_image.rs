@@ -41,17 +41,26 @@ pub(crate) async fn pull(
         format!("{reference}{}{scope}", if scope.is_empty() { "" } else { " as " }),
     );
     let operation = Operation::new(key, node.loaded.config.timeouts.pull.get());
-    let pinned = is_pinned(&node.loaded.config.image.pinned, &reference.to_string());
+    let request = request(node, reference, credentials);
     let (images, metrics) = (node.images.clone(), node.metrics.clone());
     node.ops
         .run(operation, async move |handle| {
             handle.stage("pull");
-            let request = PullRequest { credentials, pinned, ..PullRequest::new(reference) };
             let outcome = images.pull(request).await.map_err(status::of)?;
             metrics.pulled(outcome.bytes_fetched);
             Ok(outcome)
         })
         .await
+}
+
+/// What is asked of the image service, by whichever client: the operator pins by name.
+pub(crate) fn request(
+    node: &Node,
+    reference: Reference,
+    credentials: Option<Credentials>,
+) -> PullRequest {
+    let pinned = is_pinned(&node.loaded.config.image.pinned, &reference.to_string());
+    PullRequest { credentials, pinned, ..PullRequest::new(reference) }
 }
 
 /// The credentials that a kubelet sends; none if it sends empty ones.

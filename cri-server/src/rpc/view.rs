@@ -1,11 +1,12 @@
 //! Objects as CRI shows them.
 
+use berth_imageservice::Images;
 use berth_runtime::containers::{Container, State};
 use berth_sandbox::Sandbox;
 
 use crate::api::runtime::{
     Container as CriContainer, ContainerResources, ContainerState, ContainerStatus, ContainerUser,
-    ImageSpec, LinuxContainerUser, LinuxPodSandboxStatus, Namespace, PodIp, PodSandbox,
+    LinuxContainerUser, LinuxPodSandboxStatus, Namespace, PodIp, PodSandbox,
     PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus,
 };
 use crate::node::{ContainerOrigin, SandboxOrigin};
@@ -88,8 +89,19 @@ pub(crate) fn container(container: &Container) -> CriContainer {
 }
 
 /// A container by itself.
-pub(crate) fn container_status(container: &Container) -> ContainerStatus {
+///
+/// People read `image` and `image_ref` as those of the pod's status: a name and a digest that
+/// they can pull by, also where the kubelet has created the container by the image's id.
+pub(crate) fn container_status(container: &Container, images: &Images) -> ContainerStatus {
     let (config, image_id) = ContainerOrigin::config(&container.spec.origin);
+    // Its names may be gone, also while containers run from it.
+    let known = images.find(&image_id).ok().flatten();
+    let digest = known.as_ref().and_then(|image| image.repo_digests().first().cloned());
+    let tag = known.as_ref().and_then(|image| image.repo_tags().first().cloned());
+    let mut image = config.image.unwrap_or_default();
+    if let Some(tag) = tag.filter(|_| image.image == image_id) {
+        image.image = tag;
+    }
     let spec = &container.spec;
     let log_path = spec.log.as_ref().map(|log| log.directory.join(&log.path));
     let linux = config.linux.and_then(|linux| linux.resources);
@@ -98,8 +110,8 @@ pub(crate) fn container_status(container: &Container) -> ContainerStatus {
         metadata: config.metadata,
         state: container_state(container).into(),
         created_at: spec.created_at,
-        image: Some(config.image.unwrap_or_else(ImageSpec::default)),
-        image_ref: image_id.clone(),
+        image: Some(image),
+        image_ref: digest.unwrap_or_else(|| image_id.clone()),
         labels: config.labels,
         annotations: config.annotations,
         mounts: config.mounts,

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::api::runtime::{
     ContainerConfig, CreateContainerRequest, LinuxContainerSecurityContext, NamespaceMode,
-    NamespaceOption,
+    NamespaceOption, PodSandboxConfig,
 };
 use crate::node::ContainerOrigin;
 
@@ -35,8 +35,8 @@ pub struct Context<'a> {
     pub sandbox: &'a SandboxSpec,
     /// What the sandbox offers.
     pub home: &'a Home,
-    /// Directory of the pod's logs; empty if it has none.
-    pub log_directory: &'a str,
+    /// What was asked of the pod.
+    pub pod: &'a PodSandboxConfig,
     /// Its image.
     pub image: &'a Image,
     /// Capabilities of a container that does not speak of them.
@@ -71,6 +71,7 @@ pub fn translate(
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     security::check_profiles(&security)?;
+    security::check_privileged(&security, context.pod)?;
     let identity = identity::of(&security, context.image)?;
     let hostname = &context.sandbox.hostname;
     let env = process::environment(config, context.image, &identity, hostname)?;
@@ -81,6 +82,8 @@ pub fn translate(
     let parent = context.sandbox.cgroup.parent();
     let cgroup = parent.and_then(|parent| parent.child(context.id));
     let cgroup = cgroup.map_err(|error| invalid("the sandbox's cgroup", error))?;
+    let log = log_place(&context.pod.log_directory, &config.log_path)?;
+    let stop_signal = stop_signal(config.stop_signal, of_image.as_deref())?;
     let spec = ContainerSpec {
         id: context.id.to_owned(),
         sandbox: context.sandbox.id.clone(),
@@ -89,9 +92,9 @@ pub fn translate(
         rootfs: RuntimeRootfs::Directory("/".into()),
         cgroup,
         members,
-        log: log_place(context.log_directory, &config.log_path)?,
+        log,
         stdin: config.stdin,
-        stop_signal: stop_signal(config.stop_signal, of_image.as_deref())?,
+        stop_signal,
         origin: Vec::new(),
         created_at: context.now,
     };
@@ -117,6 +120,9 @@ fn oci(
     identity: &Identity,
     context: &Context<'_>,
 ) -> Result<Spec, Status> {
+    let process = oci_process(config, security, identity, context)?;
+    let mut linux = oci_linux(config, security, context)?;
+    // Last: it makes missing sources on the host, and a request that is refused makes nothing.
     let mounts = mounts::of(
         &config.mounts,
         &mounts::Context {
@@ -126,14 +132,15 @@ fn oci(
             read_only_root: security.readonly_rootfs,
         },
     )?;
+    linux.set_rootfs_propagation(mounts.root_propagation);
     let mut root = Root::default();
     root.set_readonly(Some(security.readonly_rootfs));
     let mut spec = Spec::default();
     spec.set_version(OCI_VERSION.to_owned())
         .set_root(Some(root))
         .set_hostname(None)
-        .set_process(Some(oci_process(config, security, identity, context)?))
-        .set_linux(Some(oci_linux(config, security, mounts.root_propagation, context)?))
+        .set_process(Some(process))
+        .set_linux(Some(linux))
         .set_mounts(Some(mounts.list));
     Ok(spec)
 }
@@ -171,7 +178,6 @@ fn oci_process(
 fn oci_linux(
     config: &ContainerConfig,
     security: &LinuxContainerSecurityContext,
-    root_propagation: Option<String>,
     context: &Context<'_>,
 ) -> Result<Linux, Status> {
     let limits = config.linux.as_ref().and_then(|linux| linux.resources.clone());
@@ -184,7 +190,6 @@ fn oci_linux(
         .set_namespaces(Some(namespaces(security.namespace_options.as_ref(), context)?))
         .set_devices(Some(devices))
         .set_resources(Some(resources))
-        .set_rootfs_propagation(root_propagation)
         .set_masked_paths(paths(&security.masked_paths))
         .set_readonly_paths(paths(&security.readonly_paths));
     Ok(linux)

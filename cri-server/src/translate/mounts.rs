@@ -1,6 +1,6 @@
 //! What is mounted into a container.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use berth_runtime::host::{Mounts as HostMounts, Sharing, bind_source};
 use berth_sandbox::Files;
@@ -42,6 +42,10 @@ pub(super) fn of(mounts: &[Mount], context: &Context<'_>) -> Result<Mounts, Stat
     );
     let mut root_propagation = None;
     let mut asked: Vec<_> = mounts.iter().enumerate().collect();
+    // All of them before the first source is made.
+    for (index, mount) in &asked {
+        check(*index, mount)?;
+    }
     asked.sort_by_key(|(_, mount)| Path::new(&mount.container_path).components().count());
     for (index, mount) in asked {
         list.retain(|known| known.destination() != Path::new(&clean(&mount.container_path)));
@@ -85,11 +89,8 @@ fn pod_mounts(context: &Context<'_>) -> Vec<(&'static str, OciMount)> {
     ]
 }
 
-fn client_mount(
-    index: usize,
-    mount: &Mount,
-    root_propagation: &mut Option<String>,
-) -> Result<OciMount, Status> {
+/// Refuses a mount that makes no sense, before anything of it exists.
+fn check(index: usize, mount: &Mount) -> Result<(), Status> {
     let field = |name: &str| format!("config.mounts[{index}].{name}");
     refuse_unsupported(index, mount)?;
     for (name, path) in [("container_path", &mount.container_path), ("host_path", &mount.host_path)]
@@ -97,18 +98,38 @@ fn client_mount(
         if !Path::new(path).is_absolute() {
             return Err(invalid(&field(name), format!("{path:?} is not absolute")));
         }
+        if Path::new(path).components().any(|part| part == Component::ParentDir) {
+            return Err(invalid(&field(name), format!("{path:?} has \"..\" in it")));
+        }
+        if path.contains('\0') {
+            return Err(invalid(&field(name), format!("{path:?} has a NUL in it")));
+        }
     }
-    let propagation = MountPropagation::try_from(mount.propagation);
-    let propagation = propagation
-        .map_err(|_| invalid(&field("propagation"), format!("{} is unknown", mount.propagation)))?;
+    let propagation = propagation(index, mount)?;
     if mount.recursive_read_only
         && !(mount.readonly && propagation == MountPropagation::PropagationPrivate)
     {
         let why = "needs a read-only mount with private propagation";
         return Err(invalid(&field("recursive_read_only"), why));
     }
+    Ok(())
+}
+
+fn propagation(index: usize, mount: &Mount) -> Result<MountPropagation, Status> {
+    let field = format!("config.mounts[{index}].propagation");
+    let propagation = MountPropagation::try_from(mount.propagation);
+    propagation.map_err(|_| invalid(&field, format!("{} is unknown", mount.propagation)))
+}
+
+fn client_mount(
+    index: usize,
+    mount: &Mount,
+    root_propagation: &mut Option<String>,
+) -> Result<OciMount, Status> {
+    let propagation = propagation(index, mount)?;
     let source = bind_source(Path::new(&mount.host_path)).map_err(status::of)?;
-    let propagation = propagate(&field("propagation"), propagation, &source, root_propagation)?;
+    let field = format!("config.mounts[{index}].propagation");
+    let propagation = propagate(&field, propagation, &source, root_propagation)?;
     let access = match (mount.readonly, mount.recursive_read_only) {
         (_, true) => "rro",
         (true, false) => "ro",

@@ -165,6 +165,10 @@ fn hostname(config: &PodSandboxConfig, host: &str) -> Result<String, Status> {
         return Err(invalid(field, format!("has {length} bytes, more than {HOSTNAME_MAX}")));
     }
     check_name(field, name)?;
+    // In /etc/hosts it would be two.
+    if name.contains(char::is_whitespace) {
+        return Err(invalid(field, format!("{name:?} has a space in it")));
+    }
     Ok(name.to_owned())
 }
 
@@ -271,8 +275,9 @@ pub(super) mod tests {
     #[test]
     fn what_makes_no_sense_is_named() {
         let long = "x".repeat(300);
-        let table: [(RunPodSandboxRequest, &str); 10] = [
+        let table: [(RunPodSandboxRequest, &str); 11] = [
             (request(|c| c.hostname = "h".repeat(65)), "config.hostname has 65 bytes"),
+            (request(|c| c.hostname = "a b".into()), "config.hostname \"a b\" has a space"),
             (request(|c| c.log_directory = "logs".into()), "config.log_directory"),
             (request(|c| c.log_directory = "/logs/../etc".into()), "config.log_directory"),
             (request(|c| c.log_directory = format!("/{long}")), "config.log_directory is longer"),

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities};
 use tonic::Status;
 
 use crate::api::runtime::security_profile::ProfileType;
-use crate::api::runtime::{LinuxContainerSecurityContext, SecurityProfile};
+use crate::api::runtime::{LinuxContainerSecurityContext, PodSandboxConfig, SecurityProfile};
 
 use super::{invalid, unsupported};
 
@@ -50,6 +50,22 @@ pub(super) fn check_profiles(security: &LinuxContainerSecurityContext) -> Result
     }
     if selinux_is_on() && security.selinux_options.is_some() {
         return Err(unsupported("an SELinux label"));
+    }
+    Ok(())
+}
+
+/// A privileged container is for a pod that was announced as one, so that whoever admitted the pod
+/// has seen it coming.
+pub(super) fn check_privileged(
+    security: &LinuxContainerSecurityContext,
+    pod: &PodSandboxConfig,
+) -> Result<(), Status> {
+    let pod = pod.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    if security.privileged && !pod.is_some_and(|pod| pod.privileged) {
+        return Err(invalid(
+            &format!("{FIELD}.privileged"),
+            "is set, but its pod is not privileged",
+        ));
     }
     Ok(())
 }

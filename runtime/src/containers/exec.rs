@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::{self, Receiver};
@@ -18,8 +19,9 @@ use crate::spec;
 
 use super::{Container, Containers, State};
 
-/// Output beyond this is read and dropped, for each stream.
-const OUTPUT_MAX: usize = 16 << 20;
+/// Output beyond this is read and dropped. It is for both streams together: the answer has to fit
+/// into a message of gRPC, and for those the kubelet's limit is 16 MiB.
+const OUTPUT_MAX: usize = (16 << 20) - (64 << 10);
 
 /// How long the answer waits for a killed command to be gone.
 const DEATH: Duration = Duration::from_millis(500);
@@ -38,9 +40,9 @@ pub struct ExecSpec {
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecOutput {
-    /// Standard output, the first 16 MiB of it.
+    /// Standard output, as much as came before there were 16 MiB of both.
     pub stdout: Vec<u8>,
-    /// Standard error, the first 16 MiB of it.
+    /// Standard error, likewise.
     pub stderr: Vec<u8>,
     /// Exit code; 128 plus the signal if a signal ended it.
     pub code: i32,
@@ -178,9 +180,13 @@ async fn collect(
     drain: Duration,
 ) -> Option<ExecOutput> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
+    let left = AtomicUsize::new(OUTPUT_MAX);
     let code = {
         let read = async {
-            tokio::join!(read_capped(&mut stdout, &mut out), read_capped(&mut stderr, &mut err))
+            tokio::join!(
+                read_capped(&mut stdout, &mut out, &left),
+                read_capped(&mut stderr, &mut err, &left)
+            )
         };
         tokio::pin!(read);
         let mut code = None;
@@ -204,13 +210,16 @@ async fn collect(
     }
 }
 
-async fn read_capped(from: &mut Receiver, to: &mut Vec<u8>) {
+/// Reads to the end; what there is no room `left` for is dropped.
+async fn read_capped(from: &mut Receiver, to: &mut Vec<u8>, left: &AtomicUsize) {
     let mut chunk = vec![0; 32 << 10];
     while let Ok(count) = from.read(&mut chunk).await {
         if count == 0 {
             break;
         }
-        let room = OUTPUT_MAX.saturating_sub(to.len()).min(count);
+        let room = left.load(Ordering::Relaxed).min(count);
+        // Both readers are one task: nobody comes between.
+        left.fetch_sub(room, Ordering::Relaxed);
         to.extend_from_slice(&chunk[..room]);
     }
 }

@@ -39,8 +39,8 @@ pub(super) fn make_working_directory(process: &Process) -> Result<(), Fault> {
     }
 }
 
-/// Enters the working directory as the user, and makes sure that it is inside of the container:
-/// a path through a leaked descriptor would not be (CVE-2024-21626).
+/// Enters the working directory, and makes sure that it is inside of the container: a path through
+/// a leaked descriptor would not be (CVE-2024-21626).
 pub(super) fn enter_working_directory(process: &Process) -> Result<(), Fault> {
     let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
     let attempt = || format!("enter working directory {cwd:?}");

@@ -114,35 +114,60 @@ impl Log {
         self.torn = false;
     }
 
-    /// Writes whole lines, and empties `lines`.
+    /// Writes whole lines, after saying what was lost before, and empties `lines`.
     fn flush(&mut self, lines: &mut Vec<u8>) {
         if let Some(file) = &self.file {
-            let result = self.write(file, lines);
-            match result {
-                Ok(()) => (self.lost, self.torn) = (0, false),
-                Err(written) => {
-                    self.lost += (lines.len() - written) as u64;
-                    self.torn |= written > 0;
+            if self.lost > 0 {
+                let notice = notice(self.lost, self.torn);
+                let appended = append(file, &notice);
+                self.torn = appended.torn || self.torn && appended.kept == 0;
+                if appended.kept == notice.len() {
+                    self.lost = 0;
                 }
+            }
+            // In their order, or not at all.
+            if self.lost > 0 {
+                self.lost += lines.len() as u64;
+            } else {
+                let appended = append(file, lines);
+                self.torn = appended.torn;
+                self.lost = (lines.len() - appended.kept) as u64;
             }
         }
         lines.clear();
     }
+}
 
-    /// Writes all of `lines`, after saying what was lost before; fails with the number of bytes
-    /// that made it.
-    fn write(&self, file: &OwnedFd, lines: &[u8]) -> Result<(), usize> {
-        if self.lost > 0 {
-            let start = if self.torn { "\n" } else { "" };
-            let mut notice = start.as_bytes().to_vec();
-            let mut clock = Clock::default();
-            clock.set(now());
-            let text = format!("[berth: {} bytes of log lost, could not write]\n", self.lost);
-            Lines::new(Stream::Stderr, BATCH, false).push(text.as_bytes(), &mut clock, &mut notice);
-            write_all(file, &notice).map_err(|_| 0_usize)?;
-        }
-        write_all(file, lines)
-    }
+fn notice(lost: u64, torn: bool) -> Vec<u8> {
+    let mut notice = if torn { b"\n".to_vec() } else { Vec::new() };
+    let mut clock = Clock::default();
+    clock.set(now());
+    let text = format!("[berth: {lost} bytes of log lost, could not write]\n");
+    Lines::new(Stream::Stderr, BATCH, false).push(text.as_bytes(), &mut clock, &mut notice);
+    notice
+}
+
+/// What became of lines that were to be appended.
+struct Appended {
+    /// How many bytes of them are in the file.
+    kept: usize,
+    /// Whether the beginning of another line is there as well.
+    torn: bool,
+}
+
+/// Appends lines. The beginning of a line that did not fit is taken back: a reader could make
+/// nothing of it.
+fn append(file: &OwnedFd, lines: &[u8]) -> Appended {
+    let Err(written) = write_all(file, lines) else {
+        return Appended { kept: lines.len(), torn: false };
+    };
+    let kept = lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    Appended { kept, torn: written > kept && take_back(file, written - kept).is_err() }
+}
+
+fn take_back(file: &OwnedFd, count: usize) -> io::Result<()> {
+    let size = u64::try_from(rustix::fs::fstat(file)?.st_size).map_err(io::Error::other)?;
+    Ok(rustix::fs::ftruncate(file, size.saturating_sub(count as u64))?)
 }
 
 fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), usize> {
