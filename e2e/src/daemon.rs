@@ -234,6 +234,11 @@ impl Daemon {
         Ok(status)
     }
 
+    /// Writes the `hosts.toml` of `host`, which counts from the next pull on.
+    pub fn set_hosts(&self, host: &str, text: &str) -> Result<()> {
+        setup::write_hosts(&self.dirs.certs, host, text)
+    }
+
     /// Gives it an image without a registry: an archive as [`crate::image::archive`] makes it.
     pub async fn import(&self, archive: &[u8]) -> Result<()> {
         let file = tempfile::NamedTempFile::new_in(&self.dirs.base).context("make a file")?;

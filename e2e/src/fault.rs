@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
 use crate::place::{Place, needs};
 
@@ -34,7 +34,7 @@ impl SmallDisk {
     /// A tmpfs of `bytes`.
     pub fn tmpfs(place: &Place, bytes: u64) -> Result<Self> {
         let (disk, _) = Self::make(place)?;
-        let options = std::ffi::CString::new(format!("size={bytes}"))?;
+        let options = std::ffi::CString::new(format!("size={bytes},mode=755"))?;
         mount("tmpfs", &disk.dir, "tmpfs", MountFlags::empty(), options.as_c_str())
             .with_context(|| format!("mount {}", disk.dir.display()))?;
         Ok(disk)
@@ -85,10 +85,16 @@ impl SmallDisk {
     }
 
     /// Refuses writes from now on, as a file system does after an error, or allows them again.
+    /// By a mount on top of it, which the files that somebody has open do not forbid.
     pub fn set_read_only(&self, read_only: bool) -> Result<()> {
-        let flags = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
-        mount_remount(&self.dir, flags, "")
-            .with_context(|| format!("remount {}", self.dir.display()))
+        let dir = &self.dir;
+        let done = if read_only {
+            let flags = MountFlags::BIND | MountFlags::RDONLY;
+            mount_bind(dir, dir).and_then(|()| mount_remount(dir, flags, ""))
+        } else {
+            unmount(dir, UnmountFlags::empty())
+        };
+        done.with_context(|| format!("remount {}", dir.display()))
     }
 }
 

@@ -146,6 +146,25 @@ impl Image {
             .build()
     }
 
+    /// The same image with its config and its manifest changed, which need not be true then. The
+    /// manifest names the changed config, and `layers` as they are now.
+    pub fn changed(
+        mut self,
+        config: impl FnOnce(&mut Value),
+        manifest: impl FnOnce(&mut Value),
+    ) -> Result<Self> {
+        let mut text = serde_json::from_slice(&self.config.bytes).context("read the config")?;
+        config(&mut text);
+        self.config = Blob::json(self.config.media_type, &text)?;
+        let mut text: Value =
+            serde_json::from_slice(&self.manifest.bytes).context("read the manifest")?;
+        text["config"] = self.config.descriptor();
+        text["layers"] = self.layers.iter().map(Blob::descriptor).collect();
+        manifest(&mut text);
+        self.manifest = Blob::json(self.manifest.media_type, &text)?;
+        Ok(self)
+    }
+
     /// Every blob of the image, the manifest last, as a push sends them.
     pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
         self.layers.iter().chain([&self.config, &self.manifest])

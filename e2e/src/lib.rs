@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod bench;
+pub mod berth;
 pub mod client;
 pub mod daemon;
 pub mod fault;
@@ -12,4 +13,5 @@ pub mod node;
 pub mod place;
 pub mod process;
 pub mod registry;
+pub mod trace;
 pub mod wait;

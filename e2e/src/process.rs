@@ -103,3 +103,27 @@ pub fn namespace(process: impl std::fmt::Display, kind: &str) -> Result<String> 
     let target = std::fs::read_link(&link).with_context(|| format!("read {link}"))?;
     Ok(target.to_string_lossy().into_owned())
 }
+
+/// Memory of a process, in KiB: the sum of some lines of its `smaps_rollup`, such as `Pss:`; 0 if
+/// it has ended.
+pub fn memory(pid: i32, lines: &[&str]) -> Result<u64> {
+    let text = match std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+        Err(_) if !std::fs::exists(format!("/proc/{pid}"))? => return Ok(0),
+        text => text.with_context(|| format!("read the memory of process {pid}"))?,
+    };
+    let wanted = text.lines().filter(|line| lines.iter().any(|start| line.starts_with(start)));
+    let sizes = wanted.map(|line| {
+        let size = line.split_whitespace().nth(1).context("a size")?;
+        size.parse::<u64>().with_context(|| format!("parse {line}"))
+    });
+    sizes.sum()
+}
+
+/// The lines of `smaps_rollup` that count what a process shares with nobody.
+pub const PRIVATE: [&str; 2] = ["Private_Clean:", "Private_Dirty:"];
+
+/// How many threads a process has.
+pub fn threads(pid: i32) -> Result<usize> {
+    let tasks = format!("/proc/{pid}/task");
+    Ok(std::fs::read_dir(&tasks).with_context(|| format!("list {tasks}"))?.count())
+}

@@ -38,6 +38,10 @@ pub const ALICE: Login = Login {
     htpasswd: "alice:$2b$05$BerthE2EHarnessSaltABe22weNLZPskXsjLbLyPhhosxFQtPSTti\n",
 };
 
+/// A user that no registry knows.
+pub const MALLORY: Login =
+    Login { user: "mallory", password: "guessed-the-wrong-way", htpasswd: "" };
+
 /// How a daemon reaches a registry: what a `hosts.toml` says.
 #[derive(Debug, Clone)]
 pub struct Upstream {

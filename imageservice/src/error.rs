@@ -101,6 +101,16 @@ pub enum Error {
         /// What failed.
         reason: String,
     },
+    /// The registry could not prove who it is, or does not speak TLS.
+    #[error("fetch {what}: no secure connection to registry {registry}: {reason}")]
+    Insecure {
+        /// Manifest or blob, with reference or digest.
+        what: String,
+        /// Host of the registry or of its token server.
+        registry: String,
+        /// What is wrong with its certificate, or with the handshake.
+        reason: String,
+    },
     /// The registry's answer breaks the distribution protocol.
     #[error("fetch {what}: registry {registry} answers nonsense: {reason}")]
     BadAnswer {
@@ -166,7 +176,7 @@ pub enum Error {
         reason: String,
     },
     /// An archive given for import that is neither an OCI layout nor a docker archive.
-    #[error("import archive: {reason}")]
+    #[error("unusable archive: {reason}")]
     InvalidArchive {
         /// What is wrong with it.
         reason: String,

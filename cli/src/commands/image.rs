@@ -56,7 +56,8 @@ pub(crate) async fn execute(node: &Node, options: Image) -> anyhow::Result<ExitC
     let source = Source::open(&options.source)?;
     let admin = node.admin().await?;
     let name = options.name.unwrap_or_default();
-    for image in import(&admin, source, name).await?.images {
+    let imported = import(&admin, source, name).await;
+    for image in imported.with_context(|| format!("import {}", options.source))?.images {
         print(format!("{} {}\n", image.image_id, image.references.join(" ")))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -10,7 +10,7 @@ use crate::api::runtime::{Container, ContainerState, PodSandbox, PodSandboxState
 use crate::names::{Names, Object};
 use crate::node::{Cri, Node};
 use crate::output::print;
-use crate::pod_logs;
+use crate::{pod_logs, table};
 
 /// Remove containers, or pods with all their containers
 ///
@@ -48,7 +48,7 @@ async fn remove_container(cri: &Cri, container: &Container, force: bool) -> anyh
     let id = &container.id;
     if container.state() == ContainerState::ContainerRunning {
         if !force {
-            bail!("the container {id} runs: stop it first, or use -f");
+            bail!("the container {} runs: stop it first, or use -f", table::id(id, false));
         }
         // Daemons differ in whether they remove a container that runs.
         cri.stop_container(id, 0).await?;
@@ -60,7 +60,7 @@ async fn remove_pod(cri: &Cri, pod: &PodSandbox, force: bool) -> anyhow::Result<
     let id = &pod.id;
     if pod.state() == PodSandboxState::SandboxReady {
         if !force {
-            bail!("the pod {id} runs: stop it first, or use -f");
+            bail!("the pod {} runs: stop it first, or use -f", table::id(id, false));
         }
         cri.stop_pod(id).await?;
     }

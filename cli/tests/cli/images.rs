@@ -23,7 +23,7 @@ fn a_pull_tells_its_progress_beside_the_id() {
     let done = output(daemon.berth(&["pull", "app:1"]));
     assert_eq!(text(&done.stdout), "sha256:1234\n");
     let expected = "\
-pulling docker.io/library/app:1: 1 layers, 1 MiB, 0 of them here already
+pulling docker.io/library/app:1: 1 layer, 1 MiB
 layer aa is complete: 1 MiB
 pulled docker.io/library/app:1: 1 MiB in 1 ms
 ";

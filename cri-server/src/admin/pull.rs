@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use berth_imageservice::{
-    Credentials, LayerPhase, LayerProgress, Phase, Progress, PullOutcome, PullRequest, Reference,
-};
+use berth_imageservice::{LayerPhase, LayerProgress, Phase, Progress, PullOutcome, Reference};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,23 +30,16 @@ pub(super) async fn pull(
     request: AdminRequest,
 ) -> Result<BoxStream<PullResponse>, Status> {
     let reference: Reference = request.image.parse().map_err(status::of)?;
-    let credentials = credentials(request.credentials)?;
-    let pull =
-        node.images.start_pull(PullRequest { credentials, ..PullRequest::new(reference.clone()) });
-    let teller = Teller { reference, progress: pull.progress().clone(), told: HashMap::new() };
-    let (sender, receiver) = mpsc::channel(16);
-    // The pull is the image service's own task; this one only tells of it, and ends with the
-    // client or with the pull.
-    node.tell(teller.tell(pull.outcome(), sender));
-    Ok(Box::pin(ReceiverStream::new(receiver)))
-}
-
-fn credentials(given: Option<AdminCredentials>) -> Result<Option<Credentials>, Status> {
     let AdminCredentials { username, password, identity_token, registry_token } =
-        given.unwrap_or_default();
+        request.credentials.unwrap_or_default();
     let auth =
         AuthConfig { username, password, identity_token, registry_token, ..AuthConfig::default() };
-    pull_image::credentials(&auth)
+    let (progress, outcome) = pull_image::pull(node, reference.clone(), &auth)?;
+    let teller = Teller { reference, progress, told: HashMap::new() };
+    let (sender, receiver) = mpsc::channel(16);
+    // The pull is an operation; this task only tells of it, and ends with the client or with it.
+    node.tell(teller.tell(outcome, sender));
+    Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
 struct Teller {
@@ -61,7 +52,7 @@ struct Teller {
 impl Teller {
     async fn tell(
         mut self,
-        outcome: impl Future<Output = berth_imageservice::Result<PullOutcome>>,
+        outcome: impl Future<Output = Result<PullOutcome, Status>>,
         client: mpsc::Sender<Result<PullResponse, Status>>,
     ) {
         let begun = Instant::now();
@@ -83,7 +74,7 @@ impl Teller {
                 self.tell_progress(&client).await;
                 Ok(event(Event::Done(done(&outcome, begun.elapsed()))))
             }
-            Err(error) => Err(status::of(error)),
+            Err(refused) => Err(refused),
         };
         // A client that has left does not hear how it ended.
         let _ = client.send(last).await;

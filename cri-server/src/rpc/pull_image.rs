@@ -1,6 +1,6 @@
 //! PullImage: bring an image here.
 
-use berth_imageservice::{AuthFields, Credentials, PullRequest, Reference};
+use berth_imageservice::{AuthFields, Credentials, Progress, PullOutcome, PullRequest, Reference};
 use prost::Message as _;
 use tonic::Status;
 
@@ -19,52 +19,47 @@ pub(super) async fn pull_image(
     if name.is_empty() {
         return Err(Status::invalid_argument("image.image is missing"));
     }
-    let reference: Reference = name.parse().map_err(status::of)?;
-    let credentials = request.auth.as_ref().map(credentials).transpose()?.flatten();
-    let outcome = pull(node, reference, credentials, request.auth.as_ref()).await?;
-    Ok(PullImageResponse { image_ref: outcome.image.to_string() })
+    let reference = name.parse().map_err(status::of)?;
+    let (_, outcome) = pull(node, reference, &request.auth.unwrap_or_default())?;
+    Ok(PullImageResponse { image_ref: outcome.await?.image.to_string() })
 }
 
-/// Pulls as an operation of its own. Clients that ask for the same with the
-/// same credentials share it; with others they never get a result that they
+/// Pulls as an operation of its own: answers how far it is, and what comes of it. Clients that ask
+/// for the same with the same credentials share it; with others they never get a result that they
 /// might not be entitled to.
-pub(crate) async fn pull(
+pub(crate) fn pull(
     node: &Node,
     reference: Reference,
-    credentials: Option<Credentials>,
-    auth: Option<&AuthConfig>,
-) -> Result<berth_imageservice::PullOutcome, Status> {
-    let fingerprint = auth.map(|auth| Fingerprint::of(auth).to_string()).unwrap_or_default();
-    let scope = if fingerprint.is_empty() { "" } else { &fingerprint[..8] };
-    let key = Key::new(
-        "PullImage",
-        format!("{reference}{}{scope}", if scope.is_empty() { "" } else { " as " }),
+    auth: &AuthConfig,
+) -> Result<(Progress, impl Future<Output = Result<PullOutcome, Status>> + use<>), Status> {
+    let credentials = credentials(auth)?;
+    let asker = match credentials {
+        Some(_) => format!(" as {}", &Fingerprint::of(auth).to_string()[..8]),
+        None => String::new(),
+    };
+    let operation = Operation::new(
+        Key::new("PullImage", format!("{reference}{asker}")),
+        node.loaded.config.timeouts.pull.get(),
     );
-    let operation = Operation::new(key, node.loaded.config.timeouts.pull.get());
-    let request = request(node, reference, credentials);
-    let (images, metrics) = (node.images.clone(), node.metrics.clone());
-    node.ops
-        .run(operation, async move |handle| {
+    let pinned = is_pinned(&node.loaded.config.image.pinned, &reference.to_string());
+    let request = PullRequest { credentials, pinned, ..PullRequest::new(reference) };
+    let pull = node.images.start_pull(request);
+    let progress = pull.progress().clone();
+    let (ops, metrics) = (node.ops.clone(), node.metrics.clone());
+    let outcome = async move {
+        ops.run(operation, async move |handle| {
             handle.stage("pull");
-            let outcome = images.pull(request).await.map_err(status::of)?;
+            let outcome = pull.outcome().await.map_err(status::of)?;
             metrics.pulled(outcome.bytes_fetched);
             Ok(outcome)
         })
         .await
+    };
+    Ok((progress, outcome))
 }
 
-/// What is asked of the image service, by whichever client: the operator pins by name.
-pub(crate) fn request(
-    node: &Node,
-    reference: Reference,
-    credentials: Option<Credentials>,
-) -> PullRequest {
-    let pinned = is_pinned(&node.loaded.config.image.pinned, &reference.to_string());
-    PullRequest { credentials, pinned, ..PullRequest::new(reference) }
-}
-
-/// The credentials that a kubelet sends; none if it sends empty ones.
-pub(crate) fn credentials(auth: &AuthConfig) -> Result<Option<Credentials>, Status> {
+/// The credentials that a client sends; none if it sends empty ones.
+fn credentials(auth: &AuthConfig) -> Result<Option<Credentials>, Status> {
     let auth = auth.clone();
     if auth.encoded_len() == 0 {
         return Ok(None);

@@ -20,7 +20,8 @@ impl Classify for berth_imageservice::Error {
             Self::Unauthorized { .. } => Code::Unauthenticated,
             Self::Forbidden { .. } => Code::PermissionDenied,
             Self::Unavailable { .. } => Code::Unavailable,
-            Self::InvalidHosts { .. } => Code::FailedPrecondition,
+            // The operator has to say whom to trust.
+            Self::InvalidHosts { .. } | Self::Insecure { .. } => Code::FailedPrecondition,
             Self::BadAnswer { .. }
             | Self::DigestMismatch { .. }
             | Self::SizeMismatch { .. }

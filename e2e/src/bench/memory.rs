@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::{Contender, Plan, Table, Unit};
 use crate::client::{container, pod};
+use crate::process;
 
 /// The payload of each pod, recognisable by its argument.
 const PAYLOAD: [&str; 2] = ["sleep", "424242"];
@@ -26,13 +27,13 @@ pub(super) async fn measure(
             pods.push(pod);
         }
         let new: Vec<_> = processes()?.difference(&before).copied().collect();
-        let private = new.iter().map(|pid| rollup(*pid, &["Private_Clean:", "Private_Dirty:"]));
+        let private = new.iter().map(|pid| process::memory(*pid, &process::PRIVATE));
         let private: u64 = private.sum::<Result<u64>>()?;
         let per_pod = |total: f64| total / pods.len().max(1) as f64;
         table.push("private memory per pod", Unit::Kibibytes, engine, per_pod(private as f64));
         table.push("processes per pod", Unit::Count, engine, per_pod(new.len() as f64));
         let daemon = contender.daemon.process()?.pid().context("the daemon's process")?;
-        let daemon = rollup(daemon.as_raw_nonzero().get().cast_unsigned(), &["Pss:"])?;
+        let daemon = process::memory(daemon.as_raw_nonzero().get(), &["Pss:"])?;
         table.push("daemon, proportional set size", Unit::Kibibytes, engine, daemon as f64);
         for pod in pods {
             pod.delete().await?;
@@ -42,27 +43,13 @@ pub(super) async fn measure(
 }
 
 /// All processes but payloads.
-fn processes() -> Result<BTreeSet<u32>> {
+fn processes() -> Result<BTreeSet<i32>> {
     let entries = fs::read_dir("/proc").context("list /proc")?;
     let pids = entries.flatten().filter_map(|e| e.file_name().to_string_lossy().parse().ok());
     Ok(pids.filter(|pid| !is_payload(*pid)).collect())
 }
 
-fn is_payload(pid: u32) -> bool {
+fn is_payload(pid: i32) -> bool {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     command.split(|byte| *byte == 0).any(|word| word == PAYLOAD[1].as_bytes())
-}
-
-/// The sum of some lines of `/proc/PID/smaps_rollup`, in KiB; 0 for a process that has ended.
-fn rollup(pid: u32, lines: &[&str]) -> Result<u64> {
-    let text = match fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
-        Err(_) if !fs::exists(format!("/proc/{pid}"))? => return Ok(0),
-        text => text.with_context(|| format!("read the memory of process {pid}"))?,
-    };
-    let wanted = text.lines().filter(|line| lines.iter().any(|start| line.starts_with(start)));
-    let sizes = wanted.map(|line| {
-        let size = line.split_whitespace().nth(1).context("a size")?;
-        size.parse::<u64>().with_context(|| format!("parse {line}"))
-    });
-    sizes.sum()
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_cri::v1::{
-    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ContainerStatusRequest,
-    CreateContainerRequest, ImageSpec, KeyValue, LinuxContainerResources,
-    LinuxContainerSecurityContext, ListContainersRequest, Mount, RemoveContainerRequest,
-    ReopenContainerLogRequest, SecurityProfile, StartContainerRequest, StopContainerRequest,
+    ContainerConfig, ContainerFilter, ContainerMetadata, ContainerState, ContainerStats,
+    ContainerStatsRequest, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
+    ImageSpec, KeyValue, LinuxContainerResources, LinuxContainerSecurityContext,
+    ListContainersRequest, Mount, RemoveContainerRequest, ReopenContainerLogRequest,
+    SecurityProfile, StartContainerRequest, StopContainerRequest,
 };
+use serde_json::Value;
 use tonic::Status;
 
 use super::{Client, LogLine, Pod, parse_logs};
@@ -161,6 +163,15 @@ impl Client {
         Ok(self.runtime().list_containers(request).await?.into_inner().containers)
     }
 
+    /// `ListContainers`, with a filter; answers the ids, in order.
+    pub async fn containers_where(&self, filter: ContainerFilter) -> Result<Vec<String>, Status> {
+        let request = ListContainersRequest { filter: Some(filter) };
+        let items = self.runtime().list_containers(request).await?.into_inner().containers;
+        let mut ids: Vec<_> = items.into_iter().map(|item| item.id).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
     /// A handle to the container `id`, whether or not there is one; its log is unknown.
     pub fn container(&self, id: &str) -> Container {
         Container { client: self.clone(), id: id.to_owned(), log: PathBuf::new() }
@@ -191,6 +202,27 @@ impl Container {
         let request = ContainerStatusRequest { container_id: self.id.clone(), verbose: false };
         let answer = self.client.runtime().container_status(request).await?.into_inner();
         answer.status.ok_or_else(|| Status::internal("a status without a status"))
+    }
+
+    /// `ContainerStats`.
+    pub async fn stats(&self) -> Result<ContainerStats, Status> {
+        let request = ContainerStatsRequest { container_id: self.id.clone() };
+        let answer = self.client.runtime().container_stats(request).await?.into_inner();
+        answer.stats.ok_or_else(|| Status::internal("statistics without statistics"))
+    }
+
+    /// What the daemon tells of it beyond the CRI.
+    pub async fn info(&self) -> Result<Value> {
+        let request = ContainerStatusRequest { container_id: self.id.clone(), verbose: true };
+        let answer = self.client.runtime().container_status(request).await?.into_inner();
+        let info = answer.info.get("info").context("a verbose status without `info`")?;
+        serde_json::from_str(info).context("parse the verbose status")
+    }
+
+    /// PID of its first process, as the node sees it.
+    pub async fn pid(&self) -> Result<i32> {
+        let pid = self.info().await?["pid"].as_i64().context("a container without a process")?;
+        i32::try_from(pid).context("a PID")
     }
 
     /// Its state now.

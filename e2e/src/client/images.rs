@@ -51,6 +51,12 @@ impl Client {
         Ok(self.images().list_images(request).await?.into_inner().images)
     }
 
+    /// `ListImages` of one name; empty if the daemon does not have it.
+    pub async fn images_called(&self, reference: &str) -> Result<Vec<Image>, Status> {
+        let filter = Some(ImageFilter { image: spec(reference) });
+        Ok(self.images().list_images(ListImagesRequest { filter }).await?.into_inner().images)
+    }
+
     /// `RemoveImage`.
     pub async fn remove_image(&self, reference: &str) -> Result<(), Status> {
         let request = RemoveImageRequest { image: spec(reference) };

@@ -113,6 +113,14 @@ impl PodSpec {
         })
     }
 
+    /// Lets it have privileged containers.
+    pub fn privileged(self) -> Self {
+        self.with(|config| {
+            let linux = config.linux.get_or_insert_default();
+            linux.security_context.get_or_insert_default().privileged = true;
+        })
+    }
+
     /// Filters system calls by the daemon's default profile, as every kubelet asks.
     pub fn seccomp_default(self) -> Self {
         self.with(|config| {

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use super::{Daemon, binaries};
+use crate::berth::Berth;
 
 pub(super) fn command(daemon: &Daemon) -> Result<Command> {
     let armed = !daemon.setup.failpoints.is_empty();
@@ -52,8 +53,7 @@ pub(super) fn config(daemon: &Daemon) -> String {
 }
 
 pub(super) fn import_command(daemon: &Daemon, archive: &Path) -> Result<Command> {
-    let mut command = Command::new(binaries::find("berth")?);
-    command.arg("--admin-address").arg(daemon.admin_endpoint());
-    command.args(["image", "import"]).arg(archive);
+    let mut command = Berth::of(daemon)?.command(&["image", "import"]);
+    command.arg(archive);
     Ok(command)
 }

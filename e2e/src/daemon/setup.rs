@@ -117,7 +117,7 @@ impl Setup {
             std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         }
         for (host, upstream) in &self.hosts {
-            write_hosts(&dirs.certs, host, upstream)?;
+            write_hosts(&dirs.certs, host, &upstream.hosts_toml())?;
         }
         let network = match &self.network {
             Some(network) => network.clone(),
@@ -127,9 +127,9 @@ impl Setup {
     }
 }
 
-fn write_hosts(certs: &Path, host: &str, upstream: &Upstream) -> Result<()> {
+pub(super) fn write_hosts(certs: &Path, host: &str, text: &str) -> Result<()> {
     let dir = certs.join(host);
     std::fs::create_dir_all(&dir)
-        .and_then(|()| std::fs::write(dir.join("hosts.toml"), upstream.hosts_toml()))
+        .and_then(|()| std::fs::write(dir.join("hosts.toml"), text))
         .with_context(|| format!("write hosts.toml of {host}"))
 }

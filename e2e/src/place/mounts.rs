@@ -20,7 +20,7 @@ pub(super) const TEMPORARY: &str = "/run/e2e/tmp";
 /// Where writes to overlaid directories of the machine go.
 const OVERLAYS: &str = "/run/e2e-overlay";
 /// Directories that programs write to whatever their configuration says.
-const PRIVATE: [&str; 1] = ["/var/lib/cni"];
+const PRIVATE: [&str; 2] = ["/var/lib/cni", "/var/log/pods"];
 
 /// Mounts proc, sysfs and cgroup2 anew, for the namespaces that this process is in. What the
 /// machine has mounted below them goes out of sight.

@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use super::{Kind, guest};
 
 /// Every program that some part of the harness runs, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("busybox", "busybox-static"),
     ("containerd", "containerd"),
     ("ctr", "containerd"),
@@ -19,6 +19,8 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("linux.uml", "user-mode-linux"),
     ("mkfs.ext4", "e2fsprogs"),
     ("runc", "runc"),
+    ("script", "bsdutils"),
+    ("strace", "strace"),
 ];
 
 /// Where programs are looked for, beside `PATH`, which may lack the directories of an

@@ -118,6 +118,17 @@ impl Scripted {
         self.state().login = Some(login);
     }
 
+    /// Forgets all rules: serves everything as it is.
+    pub fn be_honest(&self) {
+        self.state().rules.clear();
+    }
+
+    /// How often content was asked for whose path contains `path`.
+    pub fn gets(&self, path: &str) -> usize {
+        let asked = |request: &&Request| request.method == "GET" && request.path.contains(path);
+        self.state().seen.iter().filter(asked).count()
+    }
+
     /// Every request so far.
     pub fn seen(&self) -> Vec<Request> {
         self.state().seen.clone()
@@ -207,9 +218,11 @@ impl State {
                 return challenge(address);
             }
         }
-        match self.content.get(&request.path) {
+        // A mirror is told by the query for which registry it stands in.
+        let path = request.path.split('?').next().unwrap_or_default();
+        match self.content.get(path) {
             Some(blob) => content(blob, request.header("range")),
-            None if request.path.trim_end_matches('/') == "/v2" => Response::status(200),
+            None if path.trim_end_matches('/') == "/v2" => Response::status(200),
             None => Response::status(404),
         }
     }

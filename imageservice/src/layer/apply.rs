@@ -290,7 +290,7 @@ impl<'a> Applier<'a> {
                 Some(Errno::NAMETOOLONG) => refuse("a path of more than 4095 bytes"),
                 Some(Errno::LOOP) => refuse("too many symbolic links on the way"),
                 Some(Errno::MLINK) => refuse("more hardlinks than the file system takes"),
-                Some(_) => Error::storage(step, entry, error),
+                Some(_) => Error::storage(step, format!("{entry:?} of {}", self.layer), error),
                 // No system call: the archive could not be read on.
                 None => self.unreadable(error),
             },

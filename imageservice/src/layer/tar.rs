@@ -320,7 +320,7 @@ fn id(value: i64) -> io::Result<u32> {
 /// A numeric field: octal digits between spaces and NULs, or big-endian two's complement after a
 /// set high bit (GNU's base 256). Blank is zero.
 pub(crate) fn number(field: &[u8]) -> io::Result<i64> {
-    let bad = || malformed("a number that is none");
+    let bad = || malformed("a header with a number that is none");
     if field[0] & 0x80 != 0 {
         let start = if field[0] & 0x40 == 0 {
             i128::from(field[0] & 0x3f)

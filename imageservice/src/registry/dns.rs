@@ -26,7 +26,13 @@ impl Resolve for SystemDns {
                     builder.build()
                 })
                 .await?;
-            let found = resolver.lookup_ip(name.as_str()).await?;
+            let found = resolver.lookup_ip(name.as_str()).await.map_err(|error| {
+                if error.is_nx_domain() || error.is_no_records_found() {
+                    return format!("there is no host {}", name.as_str()).into();
+                }
+                let text = format!("look up the address of {}: {error}", name.as_str());
+                Box::<dyn std::error::Error + Send + Sync>::from(text)
+            })?;
             // The connector replaces port 0.
             let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(ip, 0)).collect();
             Ok(Box::new(addresses.into_iter()) as Addrs)

@@ -63,10 +63,7 @@ impl Endpoint {
             .filter(|credentials| credentials.belong_to(&host.base, reference.domain()))
             .cloned();
         let repository = host.base.join(&format!("{}/", reference.path()));
-        let name = match host.base.port() {
-            Some(port) => format!("{}:{port}", host.base.host_str().unwrap_or_default()),
-            None => host.base.host_str().unwrap_or_default().to_owned(),
-        };
+        let name = name_of(&host.base);
         Ok(Self {
             repository: repository.map_err(|_| Error::InvalidReference {
                 input: reference.to_string(),
@@ -132,8 +129,7 @@ impl Endpoint {
                 self.authorizer.answer(self, &headers, authorization, what).await?;
                 continue;
             }
-            let host = came_from.host_str().filter(|_| !is_own).unwrap_or(&self.name);
-            return Err(failure::of_status(response, what, host).await);
+            return Err(failure::of_status(response, what, &name_of(&came_from)).await);
         }
     }
 
@@ -179,12 +175,11 @@ impl Endpoint {
         url: &Url,
         what: &str,
     ) -> Result<Response> {
-        let host = url.host_str().unwrap_or(&self.name);
         match timeout(HEAD_TIMEOUT, request.send()).await {
-            Ok(response) => response.map_err(|e| failure::of_transport(e, what, host)),
+            Ok(response) => response.map_err(|e| failure::of_transport(e, what, &name_of(url))),
             Err(_) => Err(Error::Unavailable {
                 what: what.to_owned(),
-                registry: host.to_owned(),
+                registry: name_of(url),
                 reason: format!("no answer within {HEAD_TIMEOUT:?}"),
             }),
         }
@@ -214,6 +209,12 @@ impl Endpoint {
         let (what, registry) = (what.to_owned(), self.name.clone());
         Error::BadAnswer { what, registry, reason: reason.to_string() }
     }
+}
+
+/// Host and port of a URL, for messages.
+fn name_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// What is asked, whoever is asked.

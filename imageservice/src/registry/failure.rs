@@ -72,7 +72,7 @@ pub(super) fn of_transport(error: reqwest::Error, what: &str, registry: &str) ->
             } else {
                 ""
             };
-            Error::BadAnswer { what, registry, reason: format!("TLS: {reason}{hint}") }
+            Error::Insecure { what, registry, reason: format!("{reason}{hint}") }
         }
         // A URL may hold a signature in its query.
         None => Error::Unavailable { what, registry, reason: chain(&error.without_url()) },
@@ -91,7 +91,16 @@ fn tls_reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
 }
 
+/// What the HTTP libraries put around a cause without saying more than our own message does.
+const WRAPPERS: [&str; 3] = ["error sending request", "client error (Connect)", "dns error"];
+
 fn chain(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source()
+        && WRAPPERS.contains(&error.to_string().as_str())
+    {
+        error = source;
+    }
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {

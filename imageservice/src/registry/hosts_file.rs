@@ -87,10 +87,22 @@ pub(super) fn parse(text: &str, directory: &Path, domain: &str) -> Result<Vec<Ho
         hosts.push(host.map_err(|e| format!("host {shown:?}: {e}"))?);
     }
     let server = server.filter(|server| !server.is_empty());
-    hosts.push(
-        own.into_host(server.as_deref(), directory, domain).map_err(|e| format!("server: {e}"))?,
-    );
+    let server =
+        own.into_host(server.as_deref(), directory, domain).map_err(|e| format!("server: {e}"))?;
+    if !hosts.last().is_some_and(|last| says_it_all(last, &server)) {
+        hosts.push(server);
+    }
     Ok(hosts)
+}
+
+/// Whether a mirror is the registry itself: many files name it twice, with its authority among the
+/// mirrors only. Asked again without that, its certificate would be the error that people see.
+fn says_it_all(mirror: &Host, server: &Host) -> bool {
+    mirror.base == server.base
+        && mirror.can_resolve
+        && mirror.can_pull
+        && server.tls == Tls::default()
+        && server.headers.is_empty()
 }
 
 fn at_line(text: &str, error: &toml::de::Error) -> String {

@@ -103,7 +103,7 @@ async fn a_registry_of_unknown_authority_is_not_trusted_unless_told_so() {
     let place = Place::new();
     place.hosts(&format!("{}/ca.crt", server.address), &stranger.authority);
     let error = pull(&place, &server).await.unwrap_err();
-    assert!(matches!(error, Error::BadAnswer { .. }), "{error}");
+    assert!(matches!(error, Error::Insecure { .. }), "{error}");
     assert!(error.to_string().contains("certificate"), "{error}");
     let place = Place::new();
     let file = format!("server = \"https://{}\"\nskip_verify = true", server.address);

@@ -85,7 +85,8 @@ impl State {
         let (count, all) = (self.layers.len(), self.total());
         let here = self.layers.iter().filter(|state| state.layer.present).count();
         let (reference, all) = (&self.reference, size::show(all));
-        format!("pulling {reference}: {count} layers, {all}, {here} of them here already")
+        let here = if here > 0 { format!(", {here} here already") } else { String::new() };
+        format!("pulling {reference}: {}, {all}{here}", layers(count))
     }
 
     /// An image may have one layer several times.
@@ -120,9 +121,9 @@ impl State {
         let complete = self.layers.iter().filter(|state| state.complete).count();
         let received: u64 = self.layers.iter().map(|state| state.received).sum();
         let summary = format!(
-            "{}: {complete} of {} layers, {} of {}, {}",
+            "{}: {complete} of {}, {} of {}, {}",
             self.reference,
-            self.layers.len(),
+            layers(self.layers.len()),
             size::show(received),
             size::show(self.total()),
             duration::show(elapsed),
@@ -130,6 +131,10 @@ impl State {
         let open = self.layers.iter().filter(|state| !state.complete);
         std::iter::once(summary).chain(open.map(LayerState::line)).collect()
     }
+}
+
+fn layers(count: usize) -> String {
+    format!("{count} layer{}", if count == 1 { "" } else { "s" })
 }
 
 impl LayerState {
@@ -179,7 +184,7 @@ mod tests {
         let events = [resolved(), progress(MIB, false), progress(10 * MIB, true), done()];
         let lines: Vec<_> = events.iter().flat_map(|event| state.apply(event)).collect();
         let expected = [
-            "pulling docker.io/library/app:1: 2 layers, 12 MiB, 1 of them here already",
+            "pulling docker.io/library/app:1: 2 layers, 12 MiB, 1 here already",
             "layer aa is complete: 10 MiB",
             "pulled docker.io/library/app:1: 10 MiB in 2.3 s",
         ];

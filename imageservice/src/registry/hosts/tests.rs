@@ -34,6 +34,22 @@ fn without_configuration_a_registry_serves_itself() {
 }
 
 #[test]
+fn a_registry_that_is_named_twice_is_asked_once() {
+    let mirror = "[host.\"https://r.test\"]\nca = \"ca.pem\"\n";
+    for (server, expected) in [
+        ("server = \"https://r.test\"\n", 1),
+        // What is said of the server alone would be lost.
+        ("server = \"https://r.test\"\nca = \"other.pem\"\n", 2),
+        ("server = \"https://other.test\"\n", 2),
+    ] {
+        let file = format!("{server}{mirror}");
+        let hosts = hosts(&[("r.test/hosts.toml", &file)], "r.test").unwrap();
+        assert_eq!(hosts.len(), expected, "{file}");
+        assert!(!hosts[0].tls.authorities.is_empty(), "{file}");
+    }
+}
+
+#[test]
 fn mirrors_come_in_the_order_of_the_file_and_the_server_last() {
     let file = r#"
         server = "https://registry-1.docker.io"
