@@ -58,6 +58,10 @@ impl Ops {
                     ended.cancelled().await;
                     continue;
                 }
+                NextCreation::Instead(ended, _rival) => {
+                    ended.cancelled().await;
+                    continue;
+                }
                 NextCreation::Join(waiter) => waiter,
                 NextCreation::Start { launch, unclaimed } => {
                     let waiter = launch.waiter();

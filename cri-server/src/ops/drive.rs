@@ -31,7 +31,8 @@ impl Ops {
             parent: None,
             "operation",
             id = running.id,
-            name = running.key.name,
+            // Not "name": in JSON that is the span's own.
+            rpc = running.key.name,
             subject = running.key.subject,
             object = running.object,
         );

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::key::{Fingerprint, Key, Operation};
-use super::running::{Answer, Running, Stop, Waiter};
+use super::running::{Answer, Rival, Running, Waiter};
 
 /// What an action that is asked for does next.
 pub(super) enum Next<T> {
@@ -24,6 +24,8 @@ pub(super) enum Next<T> {
 pub(super) enum NextCreation {
     Join(Waiter<String>),
     After(CancellationToken),
+    /// One with other parameters is in flight; it gives way if no client waits for it.
+    Instead(CancellationToken, Rival),
     /// `unclaimed` was made with other parameters and no client ever heard of
     /// it: it goes first.
     Start {
@@ -139,10 +141,11 @@ impl Registry {
             if same && let Some(waiter) = flight.join() {
                 return Ok(NextCreation::Join(waiter));
             }
-            if !same && flight.running.clients() == 0 {
-                flight.running.stop(Stop::Superseded);
-            }
-            return Ok(NextCreation::After(flight.running.ended.clone()));
+            let ended = flight.running.ended.clone();
+            return Ok(match same {
+                true => NextCreation::After(ended),
+                false => NextCreation::Instead(ended, Rival::new(&flight.running)),
+            });
         }
         let mut unclaimed = None;
         if let Some(kept) = self.kept.get_mut(&operation.key) {

@@ -42,6 +42,7 @@ pub(super) struct Running {
     started_at: SystemTime,
     deadline: Instant,
     clients: AtomicUsize,
+    rivals: AtomicUsize,
     stages: Mutex<Vec<Stage>>,
     stop: OnceLock<Stop>,
     stopping: CancellationToken,
@@ -68,6 +69,7 @@ impl Running {
             started_at: SystemTime::now(),
             deadline: started.checked_add(operation.deadline).unwrap_or(started + FAR_FUTURE),
             clients: AtomicUsize::new(0),
+            rivals: AtomicUsize::new(0),
             stages: Mutex::default(),
             stop: OnceLock::new(),
             stopping: CancellationToken::new(),
@@ -80,7 +82,7 @@ impl Running {
 
     /// Clients that wait for the result now.
     pub(super) fn clients(&self) -> usize {
-        self.clients.load(Ordering::Acquire)
+        self.clients.load(Ordering::SeqCst)
     }
 
     pub(super) fn enter(&self, name: impl Into<Cow<'static, str>>) {
@@ -99,6 +101,16 @@ impl Running {
     pub(super) fn stop(&self, reason: Stop) {
         let _ = self.stop.set(reason);
         self.stopping.cancel();
+    }
+
+    /// Stops if nobody waits for the result and somebody for the end.
+    ///
+    /// Of the two counts whoever changes one reads the other afterwards, so that one of the two
+    /// sees both.
+    fn give_way(&self) {
+        if self.clients() == 0 && self.rivals.load(Ordering::SeqCst) > 0 {
+            self.stop(Stop::Superseded);
+        }
     }
 
     /// Waits until the work is told to stop, or tells it when time is up.
@@ -205,7 +217,7 @@ pub(super) struct Waiter<T> {
 
 impl<T: Clone> Waiter<T> {
     pub(super) fn new(answer: watch::Receiver<Answer<T>>, running: Arc<Running>) -> Self {
-        running.clients.fetch_add(1, Ordering::AcqRel);
+        running.clients.fetch_add(1, Ordering::SeqCst);
         // The span of the request, if it has the field.
         tracing::Span::current().record("operation", &running.id);
         Self { answer, running }
@@ -227,11 +239,32 @@ impl<T: Clone> Waiter<T> {
 
 impl<T> Drop for Waiter<T> {
     fn drop(&mut self) {
-        let last = self.running.clients.fetch_sub(1, Ordering::AcqRel) == 1;
+        let last = self.running.clients.fetch_sub(1, Ordering::SeqCst) == 1;
+        // Without effect when the work has ended.
         if last && self.running.attended {
-            // Without effect when the work has ended.
             self.running.stop(Stop::Abandoned);
+        } else if last {
+            self.running.give_way();
         }
+    }
+}
+
+/// A request with other parameters that waits for the end of an operation, and for the leaving
+/// of its last client: that one may be seen to leave only after this one has come.
+#[derive(Debug)]
+pub(super) struct Rival(Arc<Running>);
+
+impl Rival {
+    pub(super) fn new(running: &Arc<Running>) -> Self {
+        running.rivals.fetch_add(1, Ordering::SeqCst);
+        running.give_way();
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        self.0.rivals.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

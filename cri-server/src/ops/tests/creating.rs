@@ -150,6 +150,39 @@ async fn other_parameters_stop_a_creation_that_no_client_waits_for() {
     assert_eq!(pods.removed(), ["a-1"], "it was undone half-made");
 }
 
+/// A client that hangs up and asks for something else may be heard in the other order.
+#[tokio::test(start_paused = true)]
+async fn other_parameters_stop_a_creation_whose_last_client_leaves_later() {
+    let pods = Pods::new();
+    let first = pods.scene.clients.spawn(pods.run("a"));
+    pods.scene.settle().await;
+    let second = pods.scene.clients.spawn(pods.run("b"));
+    pods.scene.settle().await;
+
+    first.abort();
+    pods.scene.settle().await;
+    pods.scene.gate.notify_one();
+
+    assert_eq!(second.await.unwrap().unwrap(), "b-2");
+    assert_eq!(pods.removed(), ["a-1"], "it was undone half-made");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_goes_on_when_the_one_with_other_parameters_has_left_too() {
+    let pods = Pods::new();
+    let first = pods.scene.clients.spawn(pods.run("a"));
+    pods.scene.settle().await;
+    pods.run_and_leave("b").await;
+    first.abort();
+    pods.scene.settle().await;
+
+    pods.scene.gate.notify_one();
+    pods.scene.settle().await;
+
+    assert_eq!(pods.run("a").await.unwrap(), "a-1");
+    assert!(pods.removed().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn other_parameters_wait_for_a_creation_that_a_client_waits_for() {
     let pods = Pods::new();
