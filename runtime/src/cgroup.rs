@@ -177,6 +177,12 @@ impl Hierarchy {
         directory.is_dir().then(|| Stats::read(&directory))
     }
 
+    /// How many processes of a cgroup the kernel has killed for memory; none where there is no
+    /// memory controller.
+    pub fn oom_kills(&self, path: &CgroupPath) -> u64 {
+        stats::oom_kills(&self.directory(path))
+    }
+
     /// Paths of the cgroups that carry the owner's mark, wherever they are.
     pub fn owned(&self) -> Vec<CgroupPath> {
         let mut found = Vec::new();

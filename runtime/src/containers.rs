@@ -16,6 +16,7 @@ mod stop;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -101,6 +102,8 @@ pub struct Container {
     state: watch::Sender<State>,
     /// The earliest time at which somebody who asked it to stop loses patience.
     stop_by: watch::Sender<Option<Instant>>,
+    /// How many of its processes the kernel had killed for memory when it was killed by us.
+    oom_kills_before: AtomicU64,
 }
 
 impl Container {

@@ -1,11 +1,12 @@
-//! What looks like a sandbox and is on nobody's record.
+//! What looks like a sandbox and is on nobody's record, and what is on record and not there.
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, InStep as _, Step};
-use crate::sandboxes::Sandboxes;
+use crate::sandboxes::{Sandbox, Sandboxes};
 
 /// Something that nobody owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,21 +32,25 @@ pub enum StrayKind {
     Address,
     /// A virtual interface on a bridge of a network.
     Link,
+    /// The pin of a network namespace of a ready sandbox, which somebody has taken away.
+    MissingNamespace,
 }
 
 impl Sandboxes {
     /// Lists directories, mounts, shims and network attachments that belong to no sandbox of this
-    /// daemon.
+    /// daemon, and network namespaces that a sandbox has lost.
     ///
     /// Cgroups are not looked at here, because containers have some as well.
     ///
     /// # Errors
     /// If the records of the network cannot be read.
     pub async fn audit(&self) -> Result<Vec<Stray>, Error> {
-        let known: HashSet<_> = self.list().iter().map(|sandbox| sandbox.spec.id.clone()).collect();
+        let sandboxes = self.list();
+        let known: HashSet<_> = sandboxes.iter().map(|sandbox| sandbox.spec.id.clone()).collect();
         let mut strays = stray_directories(self.run_directory(), &known);
         strays.extend(stray_mounts(self.run_directory(), &known));
         strays.extend(stray_shims(self.run_directory(), &known));
+        strays.extend(missing_namespaces(&sandboxes));
         strays.extend(self.stray_attachments(known).await.in_step(Step::NetworkDel, "")?);
         Ok(strays)
     }
@@ -75,9 +80,8 @@ fn stray_directories(run: &Path, known: &HashSet<String>) -> Vec<Stray> {
 
 /// Mounts below the run directory: the pin of a network namespace and nothing else.
 fn stray_mounts(run: &Path, known: &HashSet<String>) -> Vec<Stray> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    let inside = points.filter_map(|point| {
+    let mounts = mounts();
+    let inside = points(&mounts).filter_map(|point| {
         let rest = Path::new(point).strip_prefix(run).ok()?;
         (!rest.as_os_str().is_empty()).then_some((point, rest))
     });
@@ -88,6 +92,25 @@ fn stray_mounts(run: &Path, known: &HashSet<String>) -> Vec<Stray> {
     };
     let stray = |point: &str| Stray { kind: StrayKind::Mount, name: point.to_owned() };
     inside.filter(|(_, rest)| !known(rest)).map(|(point, _)| stray(point)).collect()
+}
+
+fn missing_namespaces(sandboxes: &[Arc<Sandbox>]) -> Vec<Stray> {
+    let mounts = mounts();
+    let pins = sandboxes.iter().filter_map(|sandbox| sandbox.home().ok()?.netns);
+    let missing = pins.filter(|pin| !points(&mounts).any(|point| Path::new(point) == pin));
+    let stray = |pin: PathBuf| {
+        let name = pin.display().to_string();
+        Stray { kind: StrayKind::MissingNamespace, name }
+    };
+    missing.map(stray).collect()
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+}
+
+fn points(mounts: &str) -> impl Iterator<Item = &str> {
+    mounts.lines().filter_map(|line| line.split(' ').nth(4))
 }
 
 /// A shim has its directory as its argument.

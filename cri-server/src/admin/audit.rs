@@ -59,15 +59,16 @@ fn cgroups(node: &Node, strays: &mut Vec<Stray>) {
 async fn sandboxes(node: &Node, strays: &mut Vec<Stray>) -> Result<(), Status> {
     use berth_sandbox::StrayKind;
     for found in node.sandboxes.audit().await.map_err(status::of)? {
-        let (class, what) = match found.kind {
-            StrayKind::Directory => (Class::File, "directory"),
-            StrayKind::Mount => (Class::Mount, "mount"),
-            StrayKind::Shim => (Class::Shim, "shim"),
-            StrayKind::Attachment => (Class::Record, "network attachment"),
-            StrayKind::Address => (Class::Ipam, "address"),
-            StrayKind::Link => (Class::Link, "interface"),
+        let (class, reason) = match found.kind {
+            StrayKind::Directory => (Class::File, "no sandbox has this directory"),
+            StrayKind::Mount => (Class::Mount, "no sandbox has this mount"),
+            StrayKind::Shim => (Class::Shim, "no sandbox has this shim"),
+            StrayKind::Attachment => (Class::Record, "no sandbox has this network attachment"),
+            StrayKind::Address => (Class::Ipam, "no sandbox has this address"),
+            StrayKind::Link => (Class::Link, "no sandbox has this interface"),
+            StrayKind::MissingNamespace => (Class::Netns, "a ready sandbox has lost it"),
         };
-        strays.push(stray(class, found.name, format!("no sandbox has this {what}")));
+        strays.push(stray(class, found.name, reason));
     }
     Ok(())
 }

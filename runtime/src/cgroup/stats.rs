@@ -48,6 +48,11 @@ impl Stats {
     }
 }
 
+/// Kills for memory in the cgroup at `directory` itself, without those below it.
+pub(super) fn oom_kills(directory: &Path) -> u64 {
+    Table::read(&directory.join("memory.events.local")).get("oom_kill").unwrap_or(0)
+}
+
 /// A file of lines `NAME NUMBER`.
 struct Table(String);
 

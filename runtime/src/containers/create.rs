@@ -1,6 +1,7 @@
 //! Creating a container: its records and its cgroup, no process yet.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use fail::fail_point;
 use tokio::sync::watch;
@@ -43,6 +44,7 @@ impl Containers {
             shim,
             state: watch::Sender::new(State::Created),
             stop_by: watch::Sender::new(None),
+            oom_kills_before: AtomicU64::new(0),
         });
         self.insert(Arc::clone(&container));
         Ok(container)

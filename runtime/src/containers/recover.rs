@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::watch;
 
@@ -101,6 +102,7 @@ impl Containers {
             shim: pod.shim.clone(),
             state: watch::Sender::new(state.clone()),
             stop_by: watch::Sender::new(None),
+            oom_kills_before: AtomicU64::new(0),
         });
         self.insert(Arc::clone(&container));
         match (state, seen) {
@@ -138,5 +140,5 @@ impl Containers {
 }
 
 fn ended_meanwhile(directory: &Path, id: &str) -> Option<Exited> {
-    read_exit(directory, id).map(|exit| Exited::from_exit(&exit))
+    read_exit(directory, id).map(|exit| Exited::from_exit(&exit, 0))
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use fail::fail_point;
 
@@ -108,7 +109,10 @@ impl Containers {
         let containers = self.clone();
         self.0.tasks.spawn(async move {
             let exited = match ending.await {
-                Ok(Ending::Exited(exit)) => Exited::from_exit(&exit),
+                Ok(Ending::Exited(exit)) => {
+                    let before = container.oom_kills_before.load(Ordering::Relaxed);
+                    Exited::from_exit(&exit, before)
+                }
                 // A shim that died can be outlived by what it was the parent of; nobody would
                 // log its output or see its end, so it ends now.
                 Ok(Ending::Lost) | Err(_) => {

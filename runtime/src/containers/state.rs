@@ -100,12 +100,13 @@ impl Exited {
     /// Reads what the shim saw.
     ///
     /// The kernel counts its kills for the cgroup and all its life, so a count alone does not
-    /// say that the first process was a victim: it must have died of `SIGKILL` as well.
-    pub(super) fn from_exit(exit: &Exit) -> Self {
+    /// say that the first process was a victim: it must have died of `SIGKILL` as well. If that
+    /// was ours, kills for memory `before` it were of other processes.
+    pub(super) fn from_exit(exit: &Exit, before: u64) -> Self {
         Self {
             code: exit.code,
             signal: exit.signal,
-            oom_killed: exit.signal == libc::SIGKILL && exit.oom_kills > 0,
+            oom_killed: exit.signal == libc::SIGKILL && exit.oom_kills > before,
             message: String::new(),
             cause: Cause::Ended,
             pid: exit.pid,
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     fn exit(code: i32, signal: i32, oom_kills: u64) -> Exited {
-        Exited::from_exit(&Exit { code, signal, oom_kills, ..Exit::default() })
+        Exited::from_exit(&Exit { code, signal, oom_kills, ..Exit::default() }, 0)
     }
 
     #[test]
@@ -161,6 +162,8 @@ mod tests {
         assert_eq!(exit(3, 0, 0).reason(), "Error");
         assert_eq!(exit(137, libc::SIGKILL, 0).reason(), "Error");
         assert_eq!(exit(137, libc::SIGKILL, 1).reason(), "OOMKilled");
+        let ours = Exit { code: 137, signal: libc::SIGKILL, oom_kills: 1, ..Exit::default() };
+        assert_eq!(Exited::from_exit(&ours, 1).reason(), "Error");
         assert_eq!(Exited::not_started(127, String::new(), 1).reason(), "StartError");
         assert_eq!(Exited::unknown(&State::Created, 1).reason(), "Unknown");
     }

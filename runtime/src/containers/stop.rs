@@ -1,5 +1,6 @@
 //! Stopping a container: the stop signal, patience, `cgroup.kill`.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fail::fail_point;
@@ -15,14 +16,14 @@ const DEATH: Duration = Duration::from_secs(10);
 impl Containers {
     /// Asks a container to end, kills it after `grace`, and returns when it has ended.
     ///
-    /// A container that does not run is stopped already. When several callers stop the same
+    /// A container that does not run is stopped already, one that is gone as well. When several callers stop the same
     /// container, the one with the least patience decides, whoever came first.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Deadline`] if it outlives `SIGKILL`, which a process that
-    /// sleeps in the kernel does.
+    /// [`Error::Deadline`] if it outlives `SIGKILL`, which a process that sleeps in the kernel
+    /// does.
     pub async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error> {
-        let container = self.get(id)?;
+        let Some(container) = self.find(id) else { return Ok(()) };
         if !matches!(container.state(), State::Running { .. }) {
             return Ok(());
         }
@@ -37,6 +38,8 @@ impl Containers {
                 () = container.out_of_patience() => {}
             }
         }
+        let oom_kills = self.0.hierarchy.oom_kills(&container.spec.cgroup);
+        container.oom_kills_before.store(oom_kills, Ordering::Relaxed);
         self.0.hierarchy.kill(&container.spec.cgroup)?;
         fail_point!("container.stop.killed");
         let ended = tokio::time::timeout(DEATH, container.ended()).await;
