@@ -45,7 +45,7 @@ fn each_kind_of_stray_is_named_beside_a_pod_that_is_none() {
         let (audit, berth) = (node.audit()?, Berth::of(&node.daemon)?);
         let pod = node.client.run_pod(pod("p")).await?;
         let app = pod.run(container("app").image(&node.image).cmd(["sleep", "inf"])).await?;
-        pod.create(container("created").image(&node.image).cmd(["true"])).await?;
+        let created = pod.create(container("created").image(&node.image).cmd(["true"])).await?;
         let (code, told) = audited(&berth).await?;
         assert_eq!((code, &told["strays"]), (0, &Value::Array(Vec::new())), "a pod is no stray");
         assert!(told["checked"]["cgroup"].as_u64() > Some(0), "{told}");
@@ -92,9 +92,14 @@ fn each_kind_of_stray_is_named_beside_a_pod_that_is_none() {
         // What is on record and was taken away is told as well.
         let pin = PathBuf::from(pod.info().await?["netns"].as_str().unwrap_or_default());
         unmount(&pin, UnmountFlags::DETACH)?;
+        let home = created.info().await?["cgroup"].as_str().unwrap_or_default().to_owned();
+        std::fs::remove_dir(format!("{CGROUPS}{home}"))?;
         let (_, told) = audited(&berth).await?;
-        let lost = |stray: &Value| stray["class"] == "netns" && stray["object"] == text(&pin);
-        assert!(told["strays"].as_array().is_some_and(|all| all.iter().any(lost)), "{told:#}");
+        let strays = told["strays"].as_array().cloned().unwrap_or_default();
+        for (class, object) in [("netns", text(&pin)), ("cgroup", home)] {
+            let lost = |stray: &Value| stray["class"] == class && stray["object"] == object;
+            assert!(strays.iter().any(lost), "{class} {object}: {told:#}");
+        }
 
         let table = berth.run(&["audit"]).await?;
         assert_eq!((table.code, table.stdout.contains("lost0")), (1, true), "{table:?}");

@@ -160,7 +160,7 @@ impl Hierarchy {
         let directory = self.directory(path);
         if remove_directories(&directory).is_err() {
             self.kill(path)?;
-            self.empty(path).await?;
+            self.empty(path, DEATH).await?;
             remove_directories(&directory).map_err(path.failed("remove"))?;
         }
         for above in directory.ancestors().skip(1).take_while(|above| self.is_ours(above)) {
@@ -210,10 +210,13 @@ impl Hierarchy {
         length.is_ok_and(|length| &value[..length] == self.0.owner.as_bytes())
     }
 
-    /// Waits until no process is left in and below a cgroup.
-    async fn empty(&self, path: &CgroupPath) -> Result<(), Error> {
-        let waited = tokio::time::timeout(DEATH, wait_unpopulated(&self.directory(path))).await;
-        let late = || Error::Deadline { attempt: format!("empty cgroup {path}"), after: DEATH };
+    /// Waits until no process is left in and below a cgroup; one that is gone has none.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] if there are processes after `patience`.
+    pub async fn empty(&self, path: &CgroupPath, patience: Duration) -> Result<(), Error> {
+        let waited = tokio::time::timeout(patience, wait_unpopulated(&self.directory(path))).await;
+        let late = || Error::Deadline { attempt: format!("empty cgroup {path}"), after: patience };
         waited.map_err(|_| late())?.map_err(path.failed("watch"))
     }
 

@@ -1,9 +1,11 @@
 //! Audit: what is there that no record owns.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use berth_imageservice::StrayKind;
 use berth_runtime::cgroup::CgroupPath;
+use berth_runtime::containers::{Container, State};
 use tonic::Status;
 use tonic::codegen::BoxStream;
 
@@ -14,6 +16,9 @@ use crate::node::Node;
 use crate::rpc::Call;
 use crate::status;
 
+/// How long the last processes of a container that has just ended may take to go.
+const DEATH: Duration = Duration::from_secs(1);
+
 pub(super) async fn audit(
     node: &Node,
     _: Call,
@@ -23,9 +28,10 @@ pub(super) async fn audit(
     let mut in_the_making = node.making.snapshot();
     let mut strays = Vec::new();
     cgroups(node, &mut strays);
+    pods(node, &mut strays);
+    containers(node, &mut strays).await;
     sandboxes(node, &mut strays).await?;
     images(node, &mut strays).await?;
-    orphans(node, &mut strays);
     in_the_making.extend(node.making.snapshot());
     strays.retain(|stray| !in_the_making.iter().any(|id| stray.object.contains(id.as_str())));
 
@@ -56,6 +62,38 @@ fn cgroups(node: &Node, strays: &mut Vec<Stray>) {
     }
 }
 
+/// A pod that is ready has its cgroup.
+fn pods(node: &Node, strays: &mut Vec<Stray>) {
+    for pod in node.sandboxes.list() {
+        let lost = pod.state().ready && !node.hierarchy.exists(&pod.spec.cgroup);
+        // It may have been stopped since.
+        if lost && pod.state().ready {
+            strays.push(stray(Class::Cgroup, pod.spec.cgroup.as_str(), "a ready pod has lost it"));
+        }
+    }
+}
+
+/// A container has its pod, and its cgroup until it ends; then it has no process any more.
+async fn containers(node: &Node, strays: &mut Vec<Stray>) {
+    let has_ended = |container: &Container| matches!(container.state(), State::Exited(_));
+    for container in node.containers.list() {
+        let spec = &container.spec;
+        let cgroup = spec.cgroup.as_str();
+        if node.sandboxes.find(&spec.sandbox).is_none() {
+            let reason = format!("its sandbox {} is gone", spec.sandbox);
+            strays.push(stray(Class::Record, &spec.id, reason));
+        }
+        if has_ended(&container) {
+            if node.hierarchy.empty(&spec.cgroup, DEATH).await.is_err() {
+                let reason = "its container has ended, and processes in it have not";
+                strays.push(stray(Class::Process, cgroup, reason));
+            }
+        } else if !node.hierarchy.exists(&spec.cgroup) && !has_ended(&container) {
+            strays.push(stray(Class::Cgroup, cgroup, "a container has lost it"));
+        }
+    }
+}
+
 async fn sandboxes(node: &Node, strays: &mut Vec<Stray>) -> Result<(), Status> {
     use berth_sandbox::StrayKind;
     for found in node.sandboxes.audit().await.map_err(status::of)? {
@@ -76,32 +114,27 @@ async fn sandboxes(node: &Node, strays: &mut Vec<Stray>) -> Result<(), Status> {
 async fn images(node: &Node, strays: &mut Vec<Stray>) -> Result<(), Status> {
     let live: HashSet<_> = node.containers.ids().iter().filter_map(|id| id.parse().ok()).collect();
     for found in node.images.audit(live).await.map_err(status::of)? {
-        let class = match found.kind {
-            StrayKind::Snapshot | StrayKind::SnapshotDirectory => Class::Snapshot,
-            StrayKind::Ingest => Class::Ingest,
-            StrayKind::Record | StrayKind::MissingRecord => Class::Record,
-            _ => Class::File,
+        let (class, reason) = match found.kind {
+            StrayKind::Unknown => (Class::File, "nothing of the image store's has this name"),
+            StrayKind::Layer => (Class::File, "no image and no snapshot has this layer"),
+            StrayKind::MissingLayer => (Class::File, "a layer that is on record is not there"),
+            StrayKind::Ingest => (Class::Ingest, "nobody is making this"),
+            StrayKind::Record => (Class::Record, "a record that berthd does not know"),
+            StrayKind::MissingRecord => (Class::Record, "berthd knows it, the disk does not"),
+            StrayKind::SnapshotDirectory => (Class::Snapshot, "no snapshot has this directory"),
+            StrayKind::Snapshot => (Class::Snapshot, "its container does not exist"),
+            StrayKind::Quarantined => (Class::File, "was not understood at a start, and set aside"),
         };
-        let reason = format!("{:?}", found.kind);
         strays.push(stray(class, found.path.display().to_string(), reason));
     }
     Ok(())
-}
-
-/// Containers whose sandbox is gone.
-fn orphans(node: &Node, strays: &mut Vec<Stray>) {
-    for container in node.containers.list() {
-        if node.sandboxes.find(&container.spec.sandbox).is_none() {
-            let reason = format!("its sandbox {} is gone", container.spec.sandbox);
-            strays.push(stray(Class::Record, &container.spec.id, reason));
-        }
-    }
 }
 
 fn checked(node: &Node) -> Vec<AuditCount> {
     let counts = BTreeMap::from([
         (Class::Cgroup as i32, node.hierarchy.owned().len()),
         (Class::Shim as i32, node.sandboxes.list().len()),
+        (Class::Process as i32, node.containers.list().len()),
         (Class::Snapshot as i32, node.images.snapshots().len()),
         (Class::Record as i32, node.sandboxes.list().len() + node.containers.list().len()),
     ]);
