@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -27,6 +28,40 @@ pub(crate) struct Output {
     /// How to tell the result
     #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: Format,
+}
+
+/// How a list is told.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Listing {
+    /// Print nothing but whole ids
+    #[arg(short, long, conflicts_with = "format")]
+    pub(crate) quiet: bool,
+
+    /// Print whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+impl Listing {
+    /// Tells `views`: by the id of each, as a table, or as JSON.
+    pub(crate) fn tell<V: Serialize, T: fmt::Display>(
+        self,
+        views: &[V],
+        id: impl Fn(&V) -> &str,
+        table: impl Fn(&[V], bool) -> T,
+    ) -> anyhow::Result<ExitCode> {
+        match self.output.format {
+            _ if self.quiet => {
+                print(views.iter().map(|view| format!("{}\n", id(view))).collect::<String>())?
+            }
+            Format::Table => print(table(views, self.no_trunc).to_string())?,
+            Format::Json => print_json(&views)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Nobody reads what we write any more.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::api::runtime::Image;
 use crate::node::Node;
-use crate::output::{Format, Output, print, print_json};
+use crate::output::Listing;
 use crate::table::{self, Table};
 use crate::units::size;
 
@@ -24,16 +24,8 @@ JSON: a list of objects with
 #[derive(Debug, Args)]
 #[command(after_long_help = JSON)]
 pub(crate) struct Images {
-    /// Print nothing but whole ids
-    #[arg(short, long, conflicts_with = "format")]
-    quiet: bool,
-
-    /// Print whole ids
-    #[arg(long)]
-    no_trunc: bool,
-
     #[command(flatten)]
-    output: Output,
+    listing: Listing,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,15 +43,7 @@ pub(crate) async fn execute(node: &Node, options: Images) -> anyhow::Result<Exit
     let images = node.cri().await?.list_images().await?;
     let mut views: Vec<_> = images.into_iter().map(view).collect();
     views.sort_by(|one, other| (&one.tags, &one.digests).cmp(&(&other.tags, &other.digests)));
-    if options.quiet {
-        print(views.iter().map(|view| format!("{}\n", view.id)).collect::<String>())?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    match options.output.format {
-        Format::Table => print(table(&views, options.no_trunc).to_string())?,
-        Format::Json => print_json(&views)?,
-    }
-    Ok(ExitCode::SUCCESS)
+    options.listing.tell(&views, |view| &view.id, table)
 }
 
 pub(super) fn view(image: Image) -> View {

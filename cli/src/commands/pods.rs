@@ -11,7 +11,7 @@ use crate::api::runtime::{
 };
 use crate::names::Names;
 use crate::node::{Cri, Node, Refused};
-use crate::output::{Format, Output, print, print_json};
+use crate::output::Listing;
 use crate::table::{self, Table};
 use crate::time;
 
@@ -30,16 +30,8 @@ JSON: a list of objects with
 #[derive(Debug, Args)]
 #[command(visible_alias = "ls", after_long_help = JSON)]
 pub(crate) struct Pods {
-    /// Print nothing but whole ids
-    #[arg(short, long, conflicts_with = "format")]
-    quiet: bool,
-
-    /// Print whole ids
-    #[arg(long)]
-    no_trunc: bool,
-
     #[command(flatten)]
-    output: Output,
+    listing: Listing,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,22 +58,13 @@ struct View {
 pub(crate) async fn execute(node: &Node, options: Pods) -> anyhow::Result<ExitCode> {
     let cri = node.cri().await?;
     let names = Names::read(&cri).await?;
-    if options.quiet {
-        let ids = names.pods.iter().map(|pod| format!("{}\n", pod.id));
-        print(ids.collect::<String>())?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let mut views = Vec::new();
     for pod in &names.pods {
         if let Some(status) = status(&cri, &pod.id).await? {
             views.push(view(pod, &names, status));
         }
     }
-    match options.output.format {
-        Format::Table => print(table(&views, options.no_trunc, time::now()).to_string())?,
-        Format::Json => print_json(&views)?,
-    }
-    Ok(ExitCode::SUCCESS)
+    options.listing.tell(&views, |view| &view.id, |views, whole| table(views, whole, time::now()))
 }
 
 /// The status of a pod, unless it went away since it was listed.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::api::runtime::{Container, ContainerState, ContainerStatus, Image};
 use crate::names::{Names, container_name, image_name};
 use crate::node::{Cri, Node, Refused};
-use crate::output::{Format, Output, print, print_json};
+use crate::output::Listing;
 use crate::table::{self, Table};
 use crate::time;
 
@@ -33,16 +33,8 @@ pub(crate) struct Ps {
     #[arg(short, long)]
     all: bool,
 
-    /// Print nothing but whole ids
-    #[arg(short, long, conflicts_with = "format")]
-    quiet: bool,
-
-    /// Print whole ids
-    #[arg(long)]
-    no_trunc: bool,
-
     #[command(flatten)]
-    output: Output,
+    listing: Listing,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,11 +73,6 @@ pub(crate) async fn execute(node: &Node, options: Ps) -> anyhow::Result<ExitCode
     let mut names = Names::read(&cri).await?;
     let runs = |container: &Container| container.state() == ContainerState::ContainerRunning;
     names.containers.retain(|container| options.all || runs(container));
-    if options.quiet {
-        let ids = names.containers.iter().map(|container| format!("{}\n", container.id));
-        print(ids.collect::<String>())?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let images = cri.list_images().await?;
     let mut views = Vec::new();
     for container in &names.containers {
@@ -93,11 +80,7 @@ pub(crate) async fn execute(node: &Node, options: Ps) -> anyhow::Result<ExitCode
             views.push(view(container, status, &names, &images));
         }
     }
-    match options.output.format {
-        Format::Table => print(table(&views, options.no_trunc, time::now()).to_string())?,
-        Format::Json => print_json(&views)?,
-    }
-    Ok(ExitCode::SUCCESS)
+    options.listing.tell(&views, |view| &view.id, |views, whole| table(views, whole, time::now()))
 }
 
 /// The status of a container, unless it went away since it was listed.
