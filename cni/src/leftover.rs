@@ -63,6 +63,7 @@ fn wait(process: &OwnedFd, deadline: Instant) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::process::{Child, Command, Stdio};
 
     use super::*;
@@ -70,8 +71,11 @@ mod tests {
     fn plugin(container_id: &str) -> Child {
         let mut command = Command::new("/bin/sh");
         // Not by exec: what a plugin starts is found too.
-        command.args(["-c", "sleep 1000; true"]).stdin(Stdio::null());
-        command.env("CNI_CONTAINERID", container_id).spawn().unwrap()
+        command.args(["-c", "echo; sleep 1000; true"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut plugin = command.env("CNI_CONTAINERID", container_id).spawn().unwrap();
+        // A process has no environment for a moment after its execve.
+        plugin.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        plugin
     }
 
     #[test]
