@@ -147,10 +147,41 @@ fn an_operation_past_its_deadline_names_its_step_and_is_undone() {
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 
         // The next try waits until the first one is undone.
-        network.mend("bridge")?;
-        let pod = client.run_pod(spec).await?;
+        let through = async {
+            gate.reached().await?;
+            gate.let_through()
+        };
+        let (pod, through) = tokio::join!(client.run_pod(spec), through);
+        through?;
+        let pod = pod?;
         assert_eq!((client.pods().await?.len(), network.addresses()?.len()), (1, 1));
         pod.delete().await?;
+        audit.assert_clean().await
+    });
+}
+
+#[test]
+fn what_a_deadline_leaves_is_listed_until_it_can_be_undone() {
+    place::native(async |place| {
+        let mut gate = Gate::new(&place)?;
+        let fault = Fault::gate("bridge", "ADD", When::Before, &gate);
+        let network = network::bridge(1).port_mappings().fault(fault).install(&place)?;
+        network.inject(&Fault::refuse("portmap", "DEL", When::Before))?;
+        let config = "version = 1\n[timeouts]\npod_start = \"600ms\"\n";
+        let setup = Setup::new(Engine::Berthd).network(&network).config(config);
+        let daemon = setup.start(&place).await?;
+        let client = daemon.client().await?;
+        let audit = audit::Audit::begin(audit::Scope::of(&daemon))?;
+
+        let (refused, id) = tokio::join!(client.run_pod(pod("slow")), gate.reached());
+        assert_refused(refused, Code::DeadlineExceeded, &["`network add`"]);
+        let left = wait::until("what is left is listed", SOON, async || {
+            Ok(client.pods().await?.into_iter().next())
+        });
+        let left = left.await?;
+        assert_eq!((&left.id, left.state), (&id?, 1));
+        network.mend("portmap")?;
+        client.pod(&left.id).remove().await?;
         audit.assert_clean().await
     });
 }

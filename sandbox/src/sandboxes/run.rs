@@ -59,11 +59,8 @@ impl Sandboxes {
             }
             Err(error) => {
                 stage("roll back");
-                if let Err(left) = self.tear_down(&spec).await {
-                    // It stays on record, not ready: whoever removes it tears down the rest.
-                    tracing::warn!(sandbox = spec.id, error = %left, "not all could be undone");
-                    self.keep_remains(spec);
-                }
+                // What is left stays on record, and has been told: the first error counts.
+                let _ = self.undo(spec).await;
                 Err(error)
             }
         }
@@ -195,14 +192,6 @@ impl Sandboxes {
         if let Err(error) = self.0.hierarchy.kill(&sandbox.spec.cgroup) {
             tracing::warn!(sandbox = sandbox.spec.id, %error, "its pause process may live on");
         }
-    }
-
-    /// Keeps a sandbox that could be neither made nor undone, so that it can be removed.
-    pub(super) fn keep_remains(&self, spec: SandboxSpec) {
-        let directory = self.directory(&spec.id);
-        let Ok(shim) = self.0.launcher.adopt(&directory) else { return };
-        let state = watch::Sender::new(State { remains: true, ..State::default() });
-        self.insert(Arc::new(Sandbox { spec, directory, shim, state }));
     }
 }
 

@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_runtime::client::ShimClient;
 use fail::fail_point;
+use tokio::sync::watch;
 
 use crate::error::{Error, InStep as _, Step, Storing as _};
 use crate::netns;
 use crate::spec::{NetworkMode, SandboxSpec};
 
 use super::run::attachment;
-use super::{Sandboxes, State};
+use super::{Sandbox, Sandboxes, State};
 
 /// How long a killed pause process may take to end before its cgroup is asked.
 const DEATH: Duration = Duration::from_secs(1);
@@ -51,7 +53,7 @@ impl Sandboxes {
     pub async fn remove(&self, id: &str) -> Result<(), Error> {
         let Some(sandbox) = self.find(id) else {
             return match self.0.specs.get(id) {
-                Some(unfinished) => self.tear_down(&unfinished).await,
+                Some(unfinished) => self.undo(unfinished).await,
                 None => Ok(()),
             };
         };
@@ -61,9 +63,31 @@ impl Sandboxes {
         Ok(())
     }
 
-    /// Undoes whatever there is of a sandbox that was not made to the end: also twice. Goes on
-    /// past failures and answers the first; the records go last, and only if all else went.
-    pub(super) async fn tear_down(&self, spec: &SandboxSpec) -> Result<(), Error> {
+    /// Undoes whatever there is of a sandbox that was not made to the end. What cannot be undone
+    /// stays as a sandbox that is not ready: whoever removes it tears down the rest.
+    ///
+    /// # Errors
+    /// The first thing that could not be undone.
+    pub(super) async fn undo(&self, spec: SandboxSpec) -> Result<(), Error> {
+        let undone = self.tear_down(&spec).await;
+        if let Err(error) = &undone {
+            tracing::warn!(sandbox = spec.id, %error, "it is not all gone: it stays, not ready");
+            self.keep_remains(spec);
+        }
+        undone
+    }
+
+    /// Keeps a sandbox that could be neither made nor undone, so that it can be removed.
+    fn keep_remains(&self, spec: SandboxSpec) {
+        let directory = self.directory(&spec.id);
+        let Ok(shim) = self.0.launcher.adopt(&directory) else { return };
+        let state = watch::Sender::new(State { remains: true, ..State::default() });
+        self.insert(Arc::new(Sandbox { spec, directory, shim, state }));
+    }
+
+    /// Tears down what was not made to the end: also twice. Goes on past failures and answers
+    /// the first; the records go last, and only if all else went.
+    async fn tear_down(&self, spec: &SandboxSpec) -> Result<(), Error> {
         let directory = self.directory(&spec.id);
         let released = self.release(spec, async {}).await;
         let shim = self.0.launcher.adopt(&directory).in_step(Step::Shim, &spec.id)?;
