@@ -17,6 +17,9 @@ use berth_e2e::{network, process, wait};
 
 const SOON: Duration = Duration::from_secs(10);
 
+/// In the status of a process that ignores and blocks no signal, whatever its parents do.
+const FRESH: [&str; 3] = ["Umask:\t0022", "SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"];
+
 async fn node(place: &Place) -> Result<Node> {
     Node::start(place, Engine::Berthd).await
 }
@@ -55,6 +58,11 @@ fn a_container_inherits_its_streams_and_nothing_else() {
             assert_eq!(cwd, "/\n/\n");
             for env in [app.exec(["/usr/bin/env"]).await?.stdout, environ(app.pid().await?)?] {
                 assert!(!env.contains("hunter2") && !env.contains("NOTIFY_SOCKET"), "{env}");
+            }
+            let command = app.exec(["/bin/cat", "/proc/self/status"]).await?.stdout;
+            let first = fs::read_to_string(format!("/proc/{}/status", app.pid().await?))?;
+            for (line, status) in FRESH.iter().flat_map(|line| [(line, &first), (line, &command)]) {
+                assert!(status.lines().any(|found| found == *line), "{line} in {status}");
             }
             pod.delete().await?;
         }

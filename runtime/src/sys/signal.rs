@@ -27,9 +27,16 @@ pub(crate) fn reset(reap_children: bool) -> io::Result<()> {
         }
         let ignore = reap_children && signal == libc::SIGCHLD;
         let handler = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
-        // SAFETY: neither disposition runs code of ours. The C library refuses its own two
-        // real-time signals; nobody has changed those.
-        unsafe { libc::signal(signal, handler) };
+        // The kernel's own `struct sigaction`: handler, flags, restorer, mask. The C library's
+        // functions refuse two real-time signals, and its posix_spawn(3), by which shims are
+        // started, leaves just these ignored.
+        let action = [handler, 0, 0, 0];
+        let (old, mask) = (std::ptr::null_mut::<usize>(), size_of::<u64>());
+        // SAFETY: neither disposition runs code of ours, `action` is as long as the kernel reads,
+        // and a null pointer asks for nothing to be written.
+        check(unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), old, mask)
+        })?;
     }
     // SAFETY: an all-zero signal set is what sigemptyset makes, and the pointers are valid.
     check(i64::from(unsafe {
