@@ -28,6 +28,8 @@ pub struct Scope {
     /// Cgroups, links and files that may appear: what an engine or a plugin makes once, for all
     /// pods, and keeps.
     pub permanent: Vec<(Class, String)>,
+    /// Files may go: a peer collects its own garbage when it likes.
+    pub collects: bool,
     /// Where the berthd that is asked as well listens for its command line.
     pub berthd: Option<String>,
 }
@@ -47,6 +49,7 @@ impl Scope {
         Self {
             dirs: dirs.map(PathBuf::clone).into(),
             permanent: files.chain([(Class::Cgroup, cgroup.to_owned()), bridge]).collect(),
+            collects: *daemon.engine() == Engine::Containerd,
             berthd: (*daemon.engine() == Engine::Berthd).then(|| daemon.admin_endpoint()),
         }
     }
@@ -81,7 +84,8 @@ impl Audit {
         strays.retain(|stray| {
             let known =
                 |(class, what): &(Class, String)| *class == stray.class && *what == stray.what;
-            !self.scope.permanent.iter().any(known)
+            let collected = self.scope.collects && stray.class == Class::File && stray.more < 0;
+            !collected && !self.scope.permanent.iter().any(known)
         });
         Ok(strays)
     }

@@ -154,3 +154,41 @@ fn a_second_daemon_on_the_same_directories_refuses_and_harms_nothing() {
         audit.assert_clean().await
     });
 }
+
+/// What the administrator says of containers is so, where they say nothing themselves.
+#[test]
+fn settings_of_the_runtime_reach_containers() {
+    place::native(async |place| {
+        let config = "version = 1\n[runtime]\ndefault_capabilities = [\"CAP_KILL\"]\n\
+                      default_cgroup_parent = \"/elsewhere\"\nlog_line_max = \"1KiB\"\n\
+                      enable_unprivileged_icmp = false\nenable_unprivileged_ports = false\n\
+                      restrict_oom_score_adj = false\n";
+        let network = network::bridge(1).install(&place)?;
+        let setup = Setup::new(Engine::Berthd).network(&network).config(config);
+        let node = Node::start_with(&place, setup).await?;
+        let audit = node.audit()?;
+        let pod = node.client.run_pod(pod("p")).await?;
+        let spec = |name: &str| container(name).image(&node.image);
+        let script = "cd /proc/sys/net/ipv4; cat ip_unprivileged_port_start ping_group_range; \
+                      grep CapBnd /proc/self/status; head -c 1500 /dev/zero | tr '\\0' x; \
+                      echo; exec sleep inf";
+        let app = pod.run(spec("app").script(script)).await?;
+        app.wait_for_log("x\n").await?;
+        let lines: Vec<_> = app.log()?.into_iter().map(|line| line.text).collect();
+        let (first, rest) = ("x".repeat(1024), "x".repeat(476));
+        assert_eq!(lines, ["1024", "1\t0", "CapBnd:\t0000000000000020", &first, &rest]);
+        let cgroup = app.info().await?["cgroup"].clone();
+        assert!(cgroup.as_str().unwrap_or_default().starts_with("/elsewhere/"), "{cgroup}");
+
+        // Refused by a kernel that does not let the daemon do it: never just left out.
+        match pod
+            .run(spec("last").cmd(["sleep", "inf"]).resources(|r| r.oom_score_adj = -998))
+            .await
+        {
+            Ok(last) => assert_eq!(last.shell("cat /proc/1/oom_score_adj").await?, "-998\n"),
+            Err(status) => assert!(status.message().contains("oom_score_adj"), "{status}"),
+        }
+        pod.delete().await?;
+        audit.assert_clean().await
+    });
+}

@@ -1,13 +1,15 @@
 //! Where images come from: names in short, mirrors, authorities, passwords and tokens.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use berth_e2e::audit::{Audit, Scope};
 use berth_e2e::client::{Client, Code, assert_refused};
 use berth_e2e::daemon::{Daemon, Engine, Setup};
 use berth_e2e::image::{Entry, Image, Layer};
-use berth_e2e::place;
 use berth_e2e::registry::scripted::{Act, Scripted};
 use berth_e2e::registry::{self, ALICE, MALLORY, Registry};
+use berth_e2e::{place, wait};
 
 fn small(text: &str) -> Result<Image> {
     Image::from_scratch().layer(Layer::new().with(Entry::file("story", text))).build()
@@ -144,6 +146,36 @@ fn a_token_is_fetched_for_who_knows_the_password() {
         client.remove_image(&reference).await?;
         let denied = client.pull_as(&reference, ALICE).await;
         assert_refused(denied, Code::PermissionDenied, &[&reference, &host]);
+        ends_clean(&client, &audit).await
+    });
+}
+
+/// Who asks for what somebody else is just getting does not share it, but is asked who they are.
+#[test]
+fn a_pull_is_shared_only_with_the_same_credentials() {
+    place::native(async |place| {
+        let registry = Scripted::start().await?;
+        let daemon = Setup::new(Engine::Berthd).start(&place).await?;
+        let (client, audit) = begin(&daemon).await?;
+        let image = small("secret")?;
+        let (reference, host) = (registry.add("team/app:1", &image)?, registry.host());
+        registry.require_token(ALICE);
+        let layer = &image.layers[0].digest;
+        registry.on_next(1, layer, Act::Slow(200));
+        let others = async {
+            wait::until("the layer is under way", Duration::from_secs(10), async || {
+                Ok((registry.gets(layer) > 0).then_some(()))
+            })
+            .await?;
+            let nobody = client.pull(&reference).await;
+            assert_refused(nobody, Code::Unauthenticated, &[&reference, &host]);
+            let wrong = client.pull_as(&reference, MALLORY).await;
+            assert_refused(wrong, Code::Unauthenticated, &[&reference, &host]);
+            Ok::<_, anyhow::Error>(())
+        };
+        let (pulled, others) = tokio::join!(client.pull_as(&reference, ALICE), others);
+        others?;
+        assert_eq!(pulled?, image.config.digest);
         ends_clean(&client, &audit).await
     });
 }

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use berth_e2e::audit::{Audit, Scope};
 use berth_e2e::client::{Client, container, pod};
 use berth_e2e::daemon::{Daemon, Engine, Setup};
 use berth_e2e::image::{Entry, Image, Layer};
 use berth_e2e::place::{self, Place};
 use berth_e2e::registry::scripted::{Act, Scripted};
+use berth_e2e::trace::Trace;
 use berth_e2e::wait;
 use tokio_util::task::TaskTracker;
 
@@ -129,4 +130,45 @@ fn images_are_the_same_after_a_kill() {
         client.pod(&pod.id).delete().await?;
         audit.assert_clean().await
     });
+}
+
+/// What a power cut would leave cannot be seen by a kill: the order of the calls can. Bytes are
+/// on disk before the name by which they are found, and each directory before what relies on it.
+#[test]
+fn an_image_is_on_disk_before_it_is_seen() {
+    place::native(async |place| {
+        let registry = Scripted::start().await?;
+        let layer = Layer::new().with(Entry::file("story", "told"));
+        let image = Image::from_scratch().layer(layer).build()?;
+        let reference = registry.add("app:1", &image)?;
+        let (mut daemon, audit) = start(&place).await?;
+        let client = daemon.client().await?;
+        let pid = daemon.process()?.pid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        let calls = "syncfs,fsync,fdatasync,rename,renameat,renameat2";
+        let trace = Trace::begin(&place, pid, calls, None).await?;
+        client.pull(&reference).await?;
+
+        let calls = trace.calls()?;
+        let first = calls.iter().position(|call| call.text.starts_with("syncfs("));
+        let publication = &calls[first.context("the layers are synced")?..];
+        let steps = publication.iter().filter(|call| call.thread == publication[0].thread);
+        let steps: Vec<_> = steps.map(|call| step(&call.text)).collect();
+        let (layers, records) = (["syncfs", "layers", "fsync"], ["images", "fsync"]);
+        // Of the image and of its two names, which are hidden until they are renamed.
+        let hidden = ["fsync"; 3];
+        let names = ["names", "names", "fsync"];
+        let expected = [&layers[..], &hidden, &records, &names].concat();
+        assert_eq!(steps, expected, "{calls:#?}");
+        trace.end().await?;
+        client.remove_image(&reference).await?;
+        audit.assert_clean().await
+    });
+}
+
+/// The name of a call; of a rename, the directory that it leads to.
+fn step(call: &str) -> &str {
+    match call.split_once('(') {
+        Some((name, _)) if !name.starts_with("rename") => name,
+        _ => call.rsplit('/').nth(1).unwrap_or(call),
+    }
 }

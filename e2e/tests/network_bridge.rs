@@ -1,13 +1,14 @@
 //! Pods on a network made of Debian's own plugins: addresses, traffic, published ports.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use berth_e2e::client::{Container, Pod, PodSpec, container, pod};
 use berth_e2e::daemon::{Engine, Setup};
 use berth_e2e::node::Node;
-use berth_e2e::{network, place, wait};
+use berth_e2e::{audit, network, place, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -58,6 +59,22 @@ fn a_pod_has_an_address_from_the_network() {
 }
 
 #[test]
+fn a_port_that_no_plugin_publishes_is_told_in_the_log() {
+    place::native(async |place| {
+        let network = network::bridge(1).install(&place)?;
+        let daemon = Setup::new(Engine::Berthd).network(&network).start(&place).await?;
+        let (client, audit) =
+            (daemon.client().await?, audit::Audit::begin(audit::Scope::of(&daemon))?);
+        client.run_pod(pod("quiet")).await?.delete().await?;
+        assert!(!daemon.log()?.contains("no plugin"), "{}", daemon.log()?);
+        client.run_pod(pod("loud").port(8080, 80)).await?.delete().await?;
+        let told = "the pod asks for portMappings, which no plugin of its network provides";
+        assert!(daemon.log()?.contains(told), "{}", daemon.log()?);
+        audit.assert_clean().await
+    });
+}
+
+#[test]
 fn the_loopback_of_a_pod_is_up_and_its_own() {
     place::native(async |place| {
         let node = node(&place).await?;
@@ -65,6 +82,26 @@ fn the_loopback_of_a_pod_is_up_and_its_own() {
         get(&format!("{}:80", pod.ip().await?)).await?;
         assert_eq!(server.shell("wget -q -O - http://127.0.0.1:80").await?, "inside\n");
         TcpStream::connect("127.0.0.1:80").await.expect_err("the host's loopback is another");
+        Ok(pod.delete().await?)
+    });
+}
+
+/// A neighbour on the bridge must not become a pod's router (CVE-2020-10749).
+#[test]
+fn a_pod_takes_no_routes_from_its_neighbours() {
+    place::native(async |place| {
+        let node = Node::start(&place, Engine::Berthd).await?;
+        let pod = node.client.run_pod(pod("p")).await?;
+        let app = pod.run(container("app").image(&node.image).cmd(["sleep", "inf"])).await?;
+        // A kernel without IPv6 has none of them, and no such neighbours.
+        let names = ["accept_ra", "accept_redirects"];
+        let has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+        for name in names.iter().filter(|_| has_ipv6) {
+            let files = ["all", "default", "eth0"].map(|of| format!("{of}/{name}")).join(" ");
+            let script = format!("cd /proc/sys/net/ipv6/conf && cat {files}");
+            let inside = app.shell(&script).await?;
+            assert_eq!(inside, "0\n0\n0\n", "{name}");
+        }
         Ok(pod.delete().await?)
     });
 }

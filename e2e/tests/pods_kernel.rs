@@ -131,6 +131,36 @@ fn the_host_sees_no_mount_of_a_pod_but_the_pin_of_its_network() {
     });
 }
 
+/// It can do nothing to anybody, and is the last that the kernel kills for memory.
+#[test]
+fn pause_is_nobody() {
+    place::native(async |place| {
+        let node = Node::start(&place, Engine::Berthd).await?;
+        let pod = node.client.run_pod(pod("p")).await?;
+        let proc = PathBuf::from(format!("/proc/{}", pod.pause().await?));
+        let status = std::fs::read_to_string(proc.join("status"))?;
+        let four = "65535\t65535\t65535\t65535";
+        for line in [
+            &format!("Uid:\t{four}"),
+            &format!("Gid:\t{four}"),
+            "Groups:\t ",
+            "CapPrm:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+            "NoNewPrivs:\t1",
+        ] {
+            assert!(status.lines().any(|found| found == line), "{line:?} in {status}");
+        }
+        let shm = std::fs::read_to_string(proc.join("mountinfo"))?;
+        let shm = shm.lines().find(|line| line.contains(" /shm ")).unwrap_or_default();
+        assert!(shm.contains("nosuid,nodev,noexec"), "{shm}");
+        let score = |path: &Path| std::fs::read_to_string(path.join("oom_score_adj"));
+        // Lowering it takes a capability that the daemon may lack itself.
+        let (own, score) = (score(Path::new("/proc/self"))?, score(&proc)?);
+        assert!(score == "-998\n" || score == own, "{score}");
+        Ok(pod.delete().await?)
+    });
+}
+
 #[test]
 fn a_pod_whose_pause_dies_is_not_ready_and_keeps_its_address() {
     place::native(async |place| {

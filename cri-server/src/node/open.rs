@@ -167,6 +167,10 @@ fn objects(
 }
 
 async fn images(config: &Config) -> Result<Images, Error> {
+    Images::open(image_settings(config)).await.map_err(Error::set_up("the images"))
+}
+
+fn image_settings(config: &Config) -> berth_imageservice::Config {
     let image = &config.image;
     let mut settings = berth_imageservice::Config::new(config.dirs.root.join("images"));
     settings.certs_dirs.clone_from(&image.certs_dirs);
@@ -175,7 +179,7 @@ async fn images(config: &Config) -> Result<Images, Error> {
     settings.deadline = config.timeouts.pull.get();
     settings.limits.layer = image.max_layer_size.bytes();
     settings.limits.archive = image.max_import_size.bytes();
-    Images::open(settings).await.map_err(Error::set_up("the images"))
+    settings
 }
 
 /// The shim that is configured, the one beside this program, or the installed one.
@@ -186,4 +190,31 @@ fn shim(config: &Config) -> PathBuf {
     let this = std::env::current_exe().unwrap_or_default();
     let beside = this.with_file_name("berth-shim");
     if beside.exists() { beside } else { Path::new(LIBEXEC).join("berth-shim") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    #[test]
+    fn bounds_of_the_configuration_reach_those_who_keep_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.toml");
+        let text = "version = 1\n[image]\nmax_concurrent_downloads = 7\nstall_timeout = \"8s\"\n\
+                    max_layer_size = \"9MiB\"\nmax_import_size = \"10MiB\"\n\
+                    [timeouts]\npull = \"11s\"\n\
+                    [cni]\nmax_concurrent = 12\nplugin_timeout = \"13s\"\n";
+        std::fs::write(&file, text).unwrap();
+        let config = Sources { file: Some(file), drop_ins: None }.load().unwrap().config;
+
+        let images = image_settings(&config);
+        assert_eq!(images.parallel_layers, 7);
+        assert_eq!(images.stall.window, Duration::from_secs(8));
+        assert_eq!((images.limits.layer, images.limits.archive), (9 << 20, 10 << 20));
+        assert_eq!(images.deadline, Duration::from_secs(11));
+        let networks = networks(&config.cni);
+        assert_eq!(networks.max_concurrent, 12);
+        assert_eq!(networks.plugin_timeout, Duration::from_secs(13));
+    }
 }

@@ -112,6 +112,29 @@ mod tests {
         }
     }
 
+    /// Each kind of secret, and whom it is for: none is mistaken for another, or lost on the way.
+    #[test]
+    fn credentials_of_every_kind_are_taken() {
+        let given: [fn(&mut AuthConfig); 5] = [
+            |auth| (auth.username, auth.password) = ("alice".into(), "secret".into()),
+            |auth| auth.auth = "Ym9iOnNlY3JldA==".into(),
+            |auth| auth.identity_token = "secret".into(),
+            |auth| auth.registry_token = "secret".into(),
+            |auth| {
+                auth.registry_token = "secret".into();
+                auth.server_address = "registry.test".into();
+            },
+        ];
+        let taken = given.map(|change| {
+            let mut auth = AuthConfig::default();
+            change(&mut auth);
+            credentials(&auth).unwrap().unwrap()
+        });
+        for (index, one) in taken.iter().enumerate() {
+            assert!(taken[..index].iter().all(|other| other != one), "{index}");
+        }
+    }
+
     #[test]
     fn empty_credentials_are_none() {
         assert!(credentials(&AuthConfig::default()).unwrap().is_none());

@@ -9,6 +9,9 @@ use crate::ops::Operation;
 use crate::status;
 use crate::translate::sandbox;
 
+/// What a pod asks of its network, and somebody will look for.
+const ASKED: [&str; 2] = ["portMappings", "bandwidth"];
+
 pub(super) async fn run_pod_sandbox(
     node: &Node,
     _: Call,
@@ -40,6 +43,10 @@ pub(super) async fn run_pod_sandbox(
         let _making = making;
         let report = sandboxes.run(spec, |stage| handle.stage(stage)).await.map_err(status::of)?;
         metrics.network_operation("add", report.network);
+        // The rest is told to networks that want to know it, and missed by none.
+        for missed in report.unserved.iter().filter(|asked| ASKED.contains(&asked.as_str())) {
+            tracing::warn!("the pod asks for {missed}, which no plugin of its network provides");
+        }
         Ok(())
     };
     let sandboxes = node.sandboxes.clone();

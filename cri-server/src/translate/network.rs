@@ -157,6 +157,39 @@ mod tests {
     }
 
     #[test]
+    fn a_network_is_asked_for_all_that_the_pod_says() {
+        let words = |word: &str| vec![word.to_owned()];
+        let config = PodSandboxConfig {
+            annotations: [(EGRESS.to_owned(), "1M".to_owned())].into(),
+            dns_config: Some(DnsConfig {
+                servers: words("10.0.0.10"),
+                searches: words("svc"),
+                options: words("ndots:5"),
+            }),
+            port_mappings: vec![CriPortMapping {
+                container_port: 80,
+                host_port: 8080,
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let asked = capabilities(&config, "/kubepods/pod1").unwrap();
+        assert_eq!(
+            serde_json::json!(asked),
+            serde_json::json!({
+                "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
+                "bandwidth": {
+                    "ingressRate": 0, "ingressBurst": 0,
+                    "egressRate": 1_000_000, "egressBurst": 2_147_483_647,
+                },
+                "dns": {"servers": ["10.0.0.10"], "searches": ["svc"], "options": ["ndots:5"]},
+                "cgroupPath": "/kubepods/pod1",
+                "io.kubernetes.cri.pod-annotations": {"kubernetes.io/egress-bandwidth": "1M"},
+            })
+        );
+    }
+
+    #[test]
     fn bandwidth_comes_from_annotations() {
         let limits = |ingress: &str| bandwidth(&[(INGRESS.to_owned(), ingress.to_owned())].into());
         let limit = limits("10M").unwrap().unwrap();

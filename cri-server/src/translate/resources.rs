@@ -76,6 +76,7 @@ fn nonempty(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::runtime::HugepageLimit;
 
     #[test]
     fn zero_limits_nothing() {
@@ -91,13 +92,25 @@ mod tests {
             cpu_period: 100_000,
             memory_limit_in_bytes: 1 << 20,
             memory_swap_limit_in_bytes: 1 << 20,
+            cpuset_cpus: "0-1".into(),
+            cpuset_mems: "0".into(),
+            hugepage_limits: vec![HugepageLimit { page_size: "2MB".into(), limit: 4 << 20 }],
             unified: [("pids.max".into(), "7".into()), ("memory.high".into(), "9".into())].into(),
             ..Default::default()
         };
         let writes = berth_runtime::cgroup::limits::plan(&to_oci(&resources).unwrap()).unwrap();
         let files: Vec<_> = writes.iter().map(|write| write.file.as_str()).collect();
-        let expected =
-            ["cpu.weight", "cpu.max", "memory.swap.max", "memory.max", "pids.max", "memory.high"];
+        let expected = [
+            "cpu.weight",
+            "cpu.max",
+            "cpuset.cpus",
+            "cpuset.mems",
+            "memory.swap.max",
+            "memory.max",
+            "pids.max",
+            "hugetlb.2MB.max",
+            "memory.high",
+        ];
         assert_eq!(files, expected);
     }
 

@@ -4,7 +4,8 @@ use berth_cri_server::api::admin::{
     InfoRequest, InfoResponse, OperationsRequest, OperationsResponse,
 };
 use berth_cri_server::api::runtime::{
-    AttachRequest, AttachResponse, AuthConfig, PullImageRequest, PullImageResponse,
+    AttachRequest, AttachResponse, AuthConfig, CgroupDriver, PullImageRequest, PullImageResponse,
+    RuntimeConfigRequest, RuntimeConfigResponse, StatusRequest, StatusResponse,
     StreamImagesRequest, StreamImagesResponse, VersionRequest, VersionResponse,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,6 +31,28 @@ async fn version_is_what_the_kubelet_expects() {
     assert_eq!(answer.runtime_name, "berth");
     assert_eq!(answer.runtime_version, env!("CARGO_PKG_VERSION"));
     assert_eq!(answer.runtime_api_version, "v1");
+}
+
+#[tokio::test]
+async fn the_kubelet_is_told_how_to_use_it() {
+    let place = Place::new("runtime.default_handler = \"boat\"");
+    let berthd = place.start().await;
+    let mut client = berthd.cri();
+
+    let status: StatusResponse =
+        client.call("/runtime.v1.RuntimeService/Status", StatusRequest::default()).await.unwrap();
+    let config: RuntimeConfigResponse = client
+        .call("/runtime.v1.RuntimeService/RuntimeConfig", RuntimeConfigRequest {})
+        .await
+        .unwrap();
+
+    let handlers: Vec<_> = status.runtime_handlers.iter().map(|h| h.name.as_str()).collect();
+    assert_eq!(handlers, ["", "boat"]);
+    assert!(status.features.unwrap().supplemental_groups_policy);
+    let conditions = status.status.unwrap().conditions;
+    let kinds: Vec<_> = conditions.iter().map(|condition| condition.r#type.as_str()).collect();
+    assert_eq!(kinds, ["RuntimeReady", "NetworkReady", "ControllersReady"]);
+    assert_eq!(config.linux.unwrap().cgroup_driver(), CgroupDriver::Cgroupfs);
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! Images from a registry that does as it should.
 
+use std::time::Duration;
+
 use berth_imageservice::{Digest, Error, Images, LayerPhase, Phase, PullRequest};
 use serde_json::json;
 
 use crate::support::image::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Packing, TestLayer};
 use crate::support::place::{assert_clean, rootfs};
-use crate::support::{Place, Reply, Server, Tarball, TestImage, show_stack};
+use crate::support::{Place, Quirk, Reply, Server, Tarball, TestImage, show_stack};
 
 pub(crate) fn request(reference: &str) -> PullRequest {
     PullRequest::new(reference.parse().unwrap())
@@ -179,6 +181,29 @@ async fn an_image_without_layers_still_has_one_directory_to_stack_on() {
     images.pull(request(&reference)).await.unwrap();
     let rootfs = rootfs(&images, &reference).await;
     assert_eq!(show_stack(&rootfs.lowers), [Vec::<String>::new()]);
+}
+
+/// None of the layers ever comes whole, and still all of them are asked for.
+#[tokio::test]
+async fn layers_are_fetched_at_the_same_time() {
+    let layer = |n: u32| Tarball::new().file("which", &n.to_string()).build();
+    let image = TestImage::of((0..3).map(layer));
+    let stalled = image.layers.clone();
+    let server = Server::scripted(move |request| {
+        let layer = stalled.iter().find(|l| request.path.ends_with(l.digest().as_str()))?;
+        Some(Reply::ok(layer.packed.clone()).quirk(Quirk::StallAt(1)))
+    });
+    let server = server.await;
+    let reference = server.add("app", "v1", &image);
+    let mut place = Place::new();
+    place.config.parallel_layers = 3;
+    let images = place.open().await;
+    let pull = images.start_pull(request(&reference));
+    let asked = |layer: &TestLayer| server.count(layer.digest().as_str()) > 0;
+    let all = until(|| image.layers.iter().all(asked).then_some(()));
+    tokio::time::timeout(Duration::from_secs(5), all).await.expect("all are asked for");
+    images.shutdown().await;
+    assert!(matches!(pull.outcome().await, Err(Error::Cancelled { .. })));
 }
 
 #[tokio::test]

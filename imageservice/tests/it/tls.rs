@@ -7,7 +7,8 @@ use std::sync::Arc;
 use berth_imageservice::{Error, Images};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::pull::request;
 use crate::support::{Place, TestImage};
@@ -16,9 +17,16 @@ use crate::support::{Place, TestImage};
 struct TlsServer {
     address: String,
     authority: String,
+    /// Certificate and key that the authority gives to clients.
+    client: [String; 2],
 }
 
 fn start(image: &TestImage) -> TlsServer {
+    serve(image, false)
+}
+
+/// Starts a server; a `choosy` one serves only clients with a certificate of its authority.
+fn serve(image: &TestImage, choosy: bool) -> TlsServer {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -26,10 +34,17 @@ fn start(image: &TestImage) -> TlsServer {
     let names = vec!["127.0.0.1".to_owned()];
     let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+    let config = match choosy {
+        true => config.with_client_cert_verifier(verifier.build().unwrap()),
+        false => config.with_no_client_auth(),
+    };
+    let config = config
         .with_single_cert(
             vec![certificate.der().clone()],
             PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
@@ -45,7 +60,10 @@ fn start(image: &TestImage) -> TlsServer {
             let _ = answer(StreamOwned::new(connection, stream), &answers);
         }
     });
-    TlsServer { address, authority: authority.pem() }
+    let key = KeyPair::generate().unwrap();
+    let client = CertificateParams::new(Vec::new()).unwrap().signed_by(&key, &authority).unwrap();
+    let client = [client.pem(), key.serialize_pem()];
+    TlsServer { address, authority: authority.pem(), client }
 }
 
 /// Paths and bodies.
@@ -109,6 +127,27 @@ async fn a_registry_of_unknown_authority_is_not_trusted_unless_told_so() {
     let file = format!("server = \"https://{}\"\nskip_verify = true", server.address);
     place.hosts(&format!("{}/hosts.toml", server.address), &file);
     pull(&place, &server).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_for_a_certificate_is_shown_ours() {
+    let server = serve(&TestImage::small("x"), true);
+    let place = Place::new();
+    let file = |name: &str, text: &str| place.hosts(&format!("{}/{name}", server.address), text);
+    let hosts = format!("server = \"https://{}\"\nca = \"ca.pem\"", server.address);
+    file("ca.pem", &server.authority);
+    file("hosts.toml", &hosts);
+    let error = pull(&place, &server).await.unwrap_err();
+    assert!(error.to_string().contains("CertificateRequired"), "{error}");
+
+    let [certificate, key] = &server.client;
+    file("one.pem", certificate);
+    file("one.key", key);
+    file("both.pem", &[certificate.as_str(), key].concat());
+    for client in [r#"[["one.pem", "one.key"]]"#, r#""both.pem""#] {
+        file("hosts.toml", &format!("{hosts}\nclient = {client}"));
+        pull(&place, &server).await.unwrap();
+    }
 }
 
 #[tokio::test]

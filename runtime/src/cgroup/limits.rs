@@ -145,6 +145,7 @@ mod tests {
             "cpu": {"shares": 1024, "quota": 50000, "period": 100000, "cpus": "0-1", "mems": "0"},
             "memory": {"limit": 1000, "swap": 1500, "reservation": 500},
             "pids": {"limit": 10},
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}],
             "unified": {"memory.high": "900", "io.weight": "default 50"}
         }"#;
         let expected = writes(&[
@@ -156,6 +157,7 @@ mod tests {
             ("memory.max", "1000"),
             ("memory.low", "500"),
             ("pids.max", "10"),
+            ("hugetlb.2MB.max", "4194304"),
             ("io.weight", "default 50"),
             ("memory.high", "900"),
         ]);
