@@ -107,6 +107,16 @@ pub struct Container {
 }
 
 impl Container {
+    fn new(spec: ContainerSpec, shim: ShimClient, state: State) -> Arc<Self> {
+        Arc::new(Self {
+            spec,
+            shim,
+            state: watch::Sender::new(state),
+            stop_by: watch::Sender::new(None),
+            oom_kills_before: AtomicU64::new(0),
+        })
+    }
+
     /// Its state now.
     pub fn state(&self) -> State {
         self.state.borrow().clone()

@@ -136,7 +136,7 @@ pub enum Sharing {
     Shared,
 }
 
-/// The mounts of the host, for the question how a path is shared.
+/// The mounts of the host: where they are, and how they are shared.
 #[derive(Debug)]
 pub struct Mounts(HashMap<PathBuf, Sharing>);
 
@@ -164,6 +164,16 @@ impl Mounts {
             Some((PathBuf::from(point), sharing))
         });
         Self(mounts.collect())
+    }
+
+    /// The paths that something is mounted on.
+    pub fn points(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
+    }
+
+    /// Whether something is mounted on `path`, a real path.
+    pub fn has(&self, path: &Path) -> bool {
+        self.0.contains_key(path)
     }
 
     /// How the mount that `path`, a real path, is on is shared.

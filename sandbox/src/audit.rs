@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use berth_runtime::host::Mounts;
+
 use crate::error::{Error, InStep as _, Step};
 use crate::sandboxes::{Sandbox, Sandboxes};
 
@@ -48,9 +50,10 @@ impl Sandboxes {
         let sandboxes = self.list();
         let known: HashSet<_> = sandboxes.iter().map(|sandbox| sandbox.spec.id.clone()).collect();
         let mut strays = stray_directories(self.run_directory(), &known);
-        strays.extend(stray_mounts(self.run_directory(), &known));
+        let mounts = Mounts::read().in_step(Step::NetworkDel, "")?;
+        strays.extend(stray_mounts(self.run_directory(), &mounts, &known));
         strays.extend(stray_shims(self.run_directory(), &known));
-        strays.extend(missing_namespaces(&sandboxes));
+        strays.extend(missing_namespaces(&sandboxes, &mounts));
         strays.extend(self.stray_attachments(known).await.in_step(Step::NetworkDel, "")?);
         Ok(strays)
     }
@@ -79,10 +82,9 @@ fn stray_directories(run: &Path, known: &HashSet<String>) -> Vec<Stray> {
 }
 
 /// Mounts below the run directory: the pin of a network namespace and nothing else.
-fn stray_mounts(run: &Path, known: &HashSet<String>) -> Vec<Stray> {
-    let mounts = mounts();
-    let inside = points(&mounts).filter_map(|point| {
-        let rest = Path::new(point).strip_prefix(run).ok()?;
+fn stray_mounts(run: &Path, mounts: &Mounts, known: &HashSet<String>) -> Vec<Stray> {
+    let inside = mounts.points().filter_map(|point| {
+        let rest = point.strip_prefix(run).ok()?;
         (!rest.as_os_str().is_empty()).then_some((point, rest))
     });
     let known = |rest: &Path| {
@@ -90,27 +92,17 @@ fn stray_mounts(run: &Path, known: &HashSet<String>) -> Vec<Stray> {
         let id = parts.next().unwrap_or_default();
         known.contains(&*id) && parts.eq(["netns"])
     };
-    let stray = |point: &str| Stray { kind: StrayKind::Mount, name: point.to_owned() };
+    let stray = |point: &Path| Stray { kind: StrayKind::Mount, name: point.display().to_string() };
     inside.filter(|(_, rest)| !known(rest)).map(|(point, _)| stray(point)).collect()
 }
 
-fn missing_namespaces(sandboxes: &[Arc<Sandbox>]) -> Vec<Stray> {
-    let mounts = mounts();
+fn missing_namespaces(sandboxes: &[Arc<Sandbox>], mounts: &Mounts) -> Vec<Stray> {
     let pins = sandboxes.iter().filter_map(|sandbox| sandbox.home().ok()?.netns);
-    let missing = pins.filter(|pin| !points(&mounts).any(|point| Path::new(point) == pin));
     let stray = |pin: PathBuf| {
         let name = pin.display().to_string();
         Stray { kind: StrayKind::MissingNamespace, name }
     };
-    missing.map(stray).collect()
-}
-
-fn mounts() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
-}
-
-fn points(mounts: &str) -> impl Iterator<Item = &str> {
-    mounts.lines().filter_map(|line| line.split(' ').nth(4))
+    pins.filter(|pin| !mounts.has(pin)).map(stray).collect()
 }
 
 /// A shim has its directory as its argument.

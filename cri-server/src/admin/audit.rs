@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use berth_imageservice::StrayKind;
 use berth_runtime::cgroup::CgroupPath;
-use berth_runtime::containers::{Container, State};
+use berth_runtime::containers::State;
 use tonic::Status;
 use tonic::codegen::BoxStream;
 
@@ -65,9 +65,8 @@ fn cgroups(node: &Node, strays: &mut Vec<Stray>) {
 /// A pod that is ready has its cgroup.
 fn pods(node: &Node, strays: &mut Vec<Stray>) {
     for pod in node.sandboxes.list() {
-        let lost = pod.state().ready && !node.hierarchy.exists(&pod.spec.cgroup);
-        // It may have been stopped since.
-        if lost && pod.state().ready {
+        // In this order: it is not ready any more before its cgroup goes.
+        if !node.hierarchy.exists(&pod.spec.cgroup) && pod.state().ready {
             strays.push(stray(Class::Cgroup, pod.spec.cgroup.as_str(), "a ready pod has lost it"));
         }
     }
@@ -75,7 +74,6 @@ fn pods(node: &Node, strays: &mut Vec<Stray>) {
 
 /// A container has its pod, and its cgroup until it ends; then it has no process any more.
 async fn containers(node: &Node, strays: &mut Vec<Stray>) {
-    let has_ended = |container: &Container| matches!(container.state(), State::Exited(_));
     for container in node.containers.list() {
         let spec = &container.spec;
         let cgroup = spec.cgroup.as_str();
@@ -83,13 +81,15 @@ async fn containers(node: &Node, strays: &mut Vec<Stray>) {
             let reason = format!("its sandbox {} is gone", spec.sandbox);
             strays.push(stray(Class::Record, &spec.id, reason));
         }
-        if has_ended(&container) {
-            if node.hierarchy.empty(&spec.cgroup, DEATH).await.is_err() {
-                let reason = "its container has ended, and processes in it have not";
-                strays.push(stray(Class::Process, cgroup, reason));
-            }
-        } else if !node.hierarchy.exists(&spec.cgroup) && !has_ended(&container) {
+        // In this order: its end is known before its cgroup goes.
+        let has_cgroup = node.hierarchy.exists(&spec.cgroup);
+        let has_ended = matches!(container.state(), State::Exited(_));
+        if !has_cgroup && !has_ended {
             strays.push(stray(Class::Cgroup, cgroup, "a container has lost it"));
+        }
+        if has_cgroup && has_ended && node.hierarchy.empty(&spec.cgroup, DEATH).await.is_err() {
+            let reason = "its container has ended, and processes in it have not";
+            strays.push(stray(Class::Process, cgroup, reason));
         }
     }
 }

@@ -54,11 +54,7 @@ impl Ops {
             let mut waiter = match next {
                 NextCreation::Made(id) => return Ok(id),
                 NextCreation::Taken(id) => return Err(taken(&key, &id)),
-                NextCreation::After(ended) => {
-                    ended.cancelled().await;
-                    continue;
-                }
-                NextCreation::Instead(ended, _rival) => {
+                NextCreation::After { ended, rival: _rival } => {
                     ended.cancelled().await;
                     continue;
                 }

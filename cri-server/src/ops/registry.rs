@@ -23,9 +23,12 @@ pub(super) enum Next<T> {
 /// What a creation that is asked for does next.
 pub(super) enum NextCreation {
     Join(Waiter<String>),
-    After(CancellationToken),
-    /// One with other parameters is in flight; it gives way if no client waits for it.
-    Instead(CancellationToken, Rival),
+    /// One is in flight that cannot be joined; ask again when it has ended. One with other
+    /// parameters has a `rival` in this request, and gives way if no client waits for it.
+    After {
+        ended: CancellationToken,
+        rival: Option<Rival>,
+    },
     /// `unclaimed` was made with other parameters and no client ever heard of
     /// it: it goes first.
     Start {
@@ -141,11 +144,8 @@ impl Registry {
             if same && let Some(waiter) = flight.join() {
                 return Ok(NextCreation::Join(waiter));
             }
-            let ended = flight.running.ended.clone();
-            return Ok(match same {
-                true => NextCreation::After(ended),
-                false => NextCreation::Instead(ended, Rival::new(&flight.running)),
-            });
+            let rival = (!same).then(|| Rival::new(&flight.running));
+            return Ok(NextCreation::After { ended: flight.running.ended.clone(), rival });
         }
         let mut unclaimed = None;
         if let Some(kept) = self.kept.get_mut(&operation.key) {

@@ -1,10 +1,8 @@
 //! Creating a container: its records and its cgroup, no process yet.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use fail::fail_point;
-use tokio::sync::watch;
 
 use crate::client::ShimClient;
 use crate::error::Error;
@@ -39,13 +37,7 @@ impl Containers {
             }
             return Err(error);
         }
-        let container = Arc::new(Container {
-            spec,
-            shim,
-            state: watch::Sender::new(State::Created),
-            stop_by: watch::Sender::new(None),
-            oom_kills_before: AtomicU64::new(0),
-        });
+        let container = Container::new(spec, shim, State::Created);
         self.insert(Arc::clone(&container));
         Ok(container)
     }

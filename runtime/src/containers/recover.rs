@@ -7,9 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-
-use tokio::sync::watch;
 
 use crate::client::{ShimClient, Watch, read_exit};
 use crate::error::Error;
@@ -97,13 +94,7 @@ impl Containers {
         seen: Option<(Started, Watch)>,
         pod: &Pod,
     ) -> Result<(), Error> {
-        let container = Arc::new(Container {
-            spec,
-            shim: pod.shim.clone(),
-            state: watch::Sender::new(state.clone()),
-            stop_by: watch::Sender::new(None),
-            oom_kills_before: AtomicU64::new(0),
-        });
+        let container = Container::new(spec, pod.shim.clone(), state.clone());
         self.insert(Arc::clone(&container));
         match (state, seen) {
             (State::Exited(_), _) => {}
