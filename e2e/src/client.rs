@@ -12,7 +12,7 @@ mod logs;
 mod pod;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use k8s_cri::v1::image_service_client::ImageServiceClient;
@@ -31,6 +31,12 @@ pub use pod::{Pod, PodSpec, pod};
 const MESSAGE: usize = 16 << 20;
 /// The kubelet gives RunPodSandbox this long, the longest of its deadlines.
 const DEADLINE: Duration = Duration::from_secs(240);
+
+/// The time as CRI tells it, in nanoseconds since the epoch.
+pub fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}
 
 /// A connection to a daemon. Cheap to clone.
 #[derive(Debug, Clone)]

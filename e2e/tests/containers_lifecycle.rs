@@ -2,11 +2,11 @@
 //! times, its status, lists of containers.
 
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use berth_e2e::client::cri::{ContainerFilter, ContainerState, ContainerStateValue};
-use berth_e2e::client::{Client, Code, Container, Pod, assert_refused, container, pod};
+use berth_e2e::client::{Client, Code, Container, Pod, assert_refused, container, now, pod};
 use berth_e2e::daemon::Engine;
 use berth_e2e::image::Image;
 use berth_e2e::node::Node;
@@ -16,11 +16,6 @@ use rustix::process::Signal;
 
 async fn node(place: &Place) -> Result<Node> {
     Node::start(place, Engine::from_env(Engine::Berthd)?).await
-}
-
-fn now() -> i64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[test]

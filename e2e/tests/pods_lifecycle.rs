@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use berth_e2e::client::cri::{PodSandboxFilter, PodSandboxState, PodSandboxStateValue};
-use berth_e2e::client::{Client, Code, assert_refused, container, pod};
+use berth_e2e::client::{Client, Code, assert_refused, container, now, pod};
 use berth_e2e::daemon::{Engine, Setup};
 use berth_e2e::node::Node;
 use berth_e2e::{network, place};
@@ -32,11 +32,6 @@ fn a_pod_is_run_stopped_and_removed() {
         assert!(node.client.containers().await?.is_empty());
         audit.assert_clean().await
     });
-}
-
-fn now() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    i64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[test]

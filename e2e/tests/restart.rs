@@ -2,11 +2,11 @@
 //! that happened meanwhile is lost.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use berth_e2e::client::cri::{ContainerState, ContainerStatus, Int64Value, PodSandboxState};
-use berth_e2e::client::{Client, Code, Container, assert_refused, container, pod};
+use berth_e2e::client::{Client, Code, Container, assert_refused, container, now, pod};
 use berth_e2e::daemon::{Engine, Setup};
 use berth_e2e::node::Node;
 use berth_e2e::{network, place, process, wait};
@@ -26,11 +26,6 @@ const IDENTITY: &str = "id; grep -E 'Cap|NoNewPrivs|Seccomp' /proc/self/status; 
 
 async fn node(place: &place::Place) -> Result<Node> {
     Node::start(place, Engine::Berthd).await
-}
-
-fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// All that the daemon tells of its pods and containers, in a fixed order.
