@@ -26,6 +26,7 @@ use crate::sys::watch::watch;
 
 pub use path::CgroupPath;
 pub use stats::Stats;
+pub(crate) use stats::oom_kills;
 
 /// The attribute by which a cgroup is known as ours.
 const OWNER: &str = "trusted.berth";
@@ -180,7 +181,7 @@ impl Hierarchy {
     /// How many processes of a cgroup the kernel has killed for memory; none where there is no
     /// memory controller.
     pub fn oom_kills(&self, path: &CgroupPath) -> u64 {
-        stats::oom_kills(&self.directory(path))
+        self.open_cgroup(path).map_or(0, |cgroup| oom_kills(cgroup.as_fd()))
     }
 
     /// Paths of the cgroups that carry the owner's mark, wherever they are.

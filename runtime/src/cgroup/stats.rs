@@ -1,7 +1,11 @@
 //! What a cgroup has used, read from its files in one go.
 
 use std::fs;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
 
 /// Resource usage of a cgroup. What the host has no controller for is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,9 +52,15 @@ impl Stats {
     }
 }
 
-/// Kills for memory in the cgroup at `directory` itself, without those below it.
-pub(super) fn oom_kills(directory: &Path) -> u64 {
-    Table::read(&directory.join("memory.events.local")).get("oom_kill").unwrap_or(0)
+/// Processes of a cgroup itself, without those below it, that were killed for memory; none where
+/// there is no memory controller.
+pub(crate) fn oom_kills(cgroup: BorrowedFd<'_>) -> u64 {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::openat(cgroup, "memory.events.local", flags, Mode::empty()) else {
+        return 0;
+    };
+    let text = io::read_to_string(fs::File::from(file)).unwrap_or_default();
+    Table(text).get("oom_kill").unwrap_or(0)
 }
 
 /// A file of lines `NAME NUMBER`.

@@ -1,11 +1,10 @@
 //! How processes end.
 
-use std::io::Read as _;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd as _;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{WaitOptions, WaitStatus, wait};
 
+use crate::cgroup::oom_kills;
 use crate::protocol::Exit;
 
 use super::process::State;
@@ -60,19 +59,4 @@ fn how(status: WaitStatus) -> (i32, i32) {
     }
     let signal = status.terminating_signal().unwrap_or(libc::SIGKILL);
     (128 + signal, signal)
-}
-
-/// Processes of a cgroup that were killed for memory (`memory.events.local`); none where there
-/// is no memory controller.
-fn oom_kills(cgroup: BorrowedFd<'_>) -> u64 {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::openat(cgroup, "memory.events.local", flags, Mode::empty()) else {
-        return 0;
-    };
-    let mut text = String::new();
-    if std::fs::File::from(file).read_to_string(&mut text).is_err() {
-        return 0;
-    }
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
