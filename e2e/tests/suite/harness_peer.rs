@@ -49,7 +49,11 @@ fn an_endpoint_of_somebody_elses_can_be_tested() {
         // What a daemon makes once, it has made before the audit of the story begins.
         node.client.run_pod(pod("first")).await?.delete().await?;
         let story = std::process::Command::new(std::env::current_exe()?)
-            .args(["--exact", "a_peer_runs_a_pod_from_pull_to_removal", "--nocapture"])
+            .args([
+                "--exact",
+                "harness_peer::a_peer_runs_a_pod_from_pull_to_removal",
+                "--nocapture",
+            ])
             .env("E2E_ENDPOINT", node.daemon.endpoint())
             .env_remove("BERTH_E2E_STEP")
             .output()?;

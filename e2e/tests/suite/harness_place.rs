@@ -155,7 +155,7 @@ fn a_machine_with_controllers_is_used_directly() {
     place::with_controllers(async |_| {
         let stages = tempfile::tempdir_in("/tmp")?;
         let again = Command::new(std::env::current_exe()?)
-            .args(["--exact", "controllers_work", "--nocapture"])
+            .args(["--exact", "harness_place::controllers_work", "--nocapture"])
             .env("E2E_DISK", stages.path())
             .env_remove("BERTH_E2E_STEP")
             .output()?;

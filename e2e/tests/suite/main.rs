@@ -1,0 +1,42 @@
+//! berth from outside: every test starts the shipped binaries and talks to their sockets. One
+//! binary, because each of forty would link the same libraries once more.
+
+mod audit_berth;
+mod budget;
+mod cli;
+mod cli_run;
+mod containers_config;
+mod containers_lifecycle;
+mod containers_mounts;
+mod containers_operations;
+mod containers_refused;
+mod containers_security;
+mod crash_points;
+mod daemon;
+mod exec_sync;
+mod harness_audit;
+mod harness_fault;
+mod harness_image;
+mod harness_peer;
+mod harness_place;
+mod harness_registry;
+mod images_hostile;
+mod images_pull;
+mod images_refused;
+mod images_registries;
+mod images_restart;
+mod images_rootfs;
+mod limits_cgroup;
+mod logs_files;
+mod network_bridge;
+mod network_config;
+mod network_faults;
+mod operations;
+mod pods_files;
+mod pods_kernel;
+mod pods_lifecycle;
+mod pods_namespaces;
+mod pods_refused;
+mod restart;
+mod security;
+mod security_root;
