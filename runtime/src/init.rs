@@ -1,14 +1,14 @@
 //! The child's side: executes a [`Plan`] between the clone and the `execve`.
 //!
-//! Runs in a single-threaded copy of the shim, so it may allocate and use the standard
-//! library, and it ends in another program or in a [`Fault`] that the shim reports. It never
+//! Runs in a single-threaded copy of its parent, so it may allocate and use the standard
+//! library, and it ends in another program or in a [`Fault`] that is reported. It never
 //! resolves a path of the container by string: every target below the root is opened with
 //! `openat2(2)` beneath it ([`paths`]) and mounted upon by descriptor.
 //!
 //! ```text
 //! enter namespaces ─► open what is shared and bound ─► own mount namespace
 //!   ─► host name, sysctls ─► root ─► mounts ─► devices, links ─► masks
-//!   ─► pivot ─► limits, identity ─► working directory ─► execve
+//!   ─► pivot ─► limits, working directory ─► identity ─► gate ─► execve
 //! ```
 
 mod command;
@@ -25,10 +25,9 @@ use std::fmt::Display;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use crate::newborn::{report_executing, report_namespaces, wait_at_gate};
 use crate::plan::{Handle, Plan};
 use crate::protocol::Step;
-use crate::shim::EXECUTING;
-use crate::socket;
 use crate::sys;
 
 /// What a child was given.
@@ -38,7 +37,7 @@ pub(crate) struct Inheritance<'a> {
     pub(crate) handles: Vec<BorrowedFd<'a>>,
     /// Standard streams; the child's own terminal replaces them if the plan says so.
     pub(crate) streams: [Option<BorrowedFd<'a>>; 3],
-    /// Where the master of a new terminal is sent.
+    /// Where it reports.
     pub(crate) report: BorrowedFd<'a>,
 }
 
@@ -72,11 +71,14 @@ impl<T, E: Into<io::Error>> Attempt<T> for Result<T, E> {
     }
 }
 
-/// Executes `plan`; returns only if a step fails.
-pub(crate) fn run(plan: &Plan, given: &Inheritance<'_>) -> Fault {
-    match prepare(plan, given).and_then(|()| become_program(plan, given)) {
+/// Executes `plan`; returns only if a step fails, with the connection of who has started it, if
+/// it has come that far: the failure is reported there.
+pub(crate) fn run(plan: &Plan, given: &Inheritance<'_>) -> (Fault, Option<OwnedFd>) {
+    let mut starter = None;
+    let ready = prepare(plan, given).and_then(|()| settle(plan, given, &mut starter));
+    match ready.and_then(|()| become_program(plan, given, starter.as_ref())) {
         Ok(never) => match never {},
-        Err(fault) => fault,
+        Err(fault) => (fault, starter),
     }
 }
 
@@ -116,11 +118,20 @@ fn build_root(
     }
     identity::adjust_oom_score(&process)?;
     mounts::mask(&directory, &plan.masked, &plan.read_only)?;
+    if plan.announce {
+        report_namespaces(given.report)
+            .attempt(Step::Namespaces, || "wait for who uses the namespaces")?;
+    }
     root::finish(root, &directory)
 }
 
-/// What is left to do inside of the container.
-fn become_program(plan: &Plan, given: &Inheritance<'_>) -> Result<Infallible, Fault> {
+/// What is left to do inside of the container but to become the program. With a gate it waits
+/// there, with its final identity, until `starter` has come.
+fn settle(
+    plan: &Plan,
+    given: &Inheritance<'_>,
+    starter: &mut Option<OwnedFd>,
+) -> Result<(), Fault> {
     let process = plan.process.clone().unwrap_or_default();
     let pause = process.program == crate::plan::Program::Pause as i32;
     if plan.root.is_none() {
@@ -129,9 +140,14 @@ fn become_program(plan: &Plan, given: &Inheritance<'_>) -> Result<Infallible, Fa
             console::open_here(given)?;
         }
     }
+    let gate = plan.gate.map(|gate| given.handle(gate)).transpose();
+    let gate = gate.attempt(Step::Request, || "find the gate")?;
     // From here on paths are the container's: no descriptor of ours may be reachable through
     // `/proc/self/fd` by a working directory of its choice (CVE-2024-21626).
-    sys::fds::close_all_but(given.report).attempt(Step::Command, || "close descriptors")?;
+    let mut kept = vec![given.report];
+    kept.extend(gate);
+    sys::fds::close_all_but(3 + process.preserve_fds, &mut kept)
+        .attempt(Step::Command, || "close descriptors")?;
     identity::set_limits(&process)?;
     command::make_working_directory(&process)?;
     // With root's permissions, as the field's runtimes do it: images have working directories
@@ -140,7 +156,21 @@ fn become_program(plan: &Plan, given: &Inheritance<'_>) -> Result<Infallible, Fa
     identity::assume(&process)?;
     entered.or_else(|_| command::enter_working_directory(&process))?;
     sys::signal::reset(pause).attempt(Step::Command, || "reset signals")?;
-    socket::send(given.report, &[EXECUTING], &[])
+    if let Some(gate) = gate {
+        command::expect(&process)?;
+        let connection = wait_at_gate(given.report, gate);
+        *starter = Some(connection.attempt(Step::Command, || "wait for the start")?);
+    }
+    Ok(())
+}
+
+fn become_program(
+    plan: &Plan,
+    given: &Inheritance<'_>,
+    starter: Option<&OwnedFd>,
+) -> Result<Infallible, Fault> {
+    let process = plan.process.clone().unwrap_or_default();
+    report_executing(starter.map_or(given.report, std::os::fd::AsFd::as_fd))
         .attempt(Step::Command, || "report that all is ready")?;
     command::execute(&process)
 }

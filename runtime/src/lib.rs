@@ -11,6 +11,7 @@ mod error;
 pub mod host;
 mod init;
 pub mod launcher;
+mod newborn;
 pub mod plan;
 pub mod protocol;
 pub mod record;

@@ -52,6 +52,12 @@ pub struct Plan {
     /// Who the process is and what it runs.
     #[prost(message, optional, tag = "11")]
     pub process: Option<Process>,
+    /// The listening socket at which it waits to be started, when all else is done.
+    #[prost(uint32, optional, tag = "12")]
+    pub gate: Option<Handle>,
+    /// Whether the parent is told when namespaces and root are made, and waited for.
+    #[prost(bool, tag = "13")]
+    pub announce: bool,
 }
 
 /// Namespaces of a process, or one namespace, to enter with `setns(2)`.
@@ -283,6 +289,9 @@ pub struct Process {
     /// What is executed.
     #[prost(enumeration = "Program", tag = "14")]
     pub program: i32,
+    /// How many descriptors from 3 on are the program's.
+    #[prost(uint32, tag = "30")]
+    pub preserve_fds: u32,
 }
 
 /// What is executed.

@@ -46,7 +46,6 @@ use connections::Connections;
 use output::Buffers;
 pub(crate) use output::nanoseconds;
 use process::Processes;
-pub(crate) use report::{EXECUTING, TERMINAL};
 
 /// Name of the socket in the shim's directory.
 pub const SOCKET: &str = "shim.sock";

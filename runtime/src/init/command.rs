@@ -1,11 +1,14 @@
 //! The working directory and the program.
 
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
+
+use rustix::fs::{Access, AtFlags, FileType};
+use rustix::io::Errno;
 
 use crate::plan::{Process, Program};
 use crate::protocol::Step;
@@ -50,6 +53,29 @@ pub(super) fn enter_working_directory(process: &Process) -> Result<(), Fault> {
         return Ok(());
     }
     Err(io::Error::other("it is outside of the container")).attempt(Step::WorkingDirectory, attempt)
+}
+
+/// Makes sure that there is a program to execute, for who is told now and starts it later.
+pub(super) fn expect(process: &Process) -> Result<(), Fault> {
+    let name = process.args.first().map_or("", String::as_str);
+    let mut last = Errno::NOENT;
+    for candidate in candidates(name, process) {
+        match executable(&candidate) {
+            Ok(()) => return Ok(()),
+            Err(error) if error != Errno::NOENT && error != Errno::NOTDIR => last = error,
+            Err(_) => {}
+        }
+    }
+    let error = io::Error::from(last);
+    Err(Fault { step: Step::Command, attempt: format!("execute {name:?}"), error })
+}
+
+fn executable(path: &CStr) -> rustix::io::Result<()> {
+    let file = rustix::fs::stat(path)?;
+    if FileType::from_raw_mode(file.st_mode) != FileType::RegularFile {
+        return Err(Errno::ACCESS);
+    }
+    rustix::fs::accessat(rustix::fs::CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
 }
 
 /// Becomes the program.

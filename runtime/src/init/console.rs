@@ -1,15 +1,14 @@
 //! A pseudo terminal of the container's own `devpts`.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 
+use crate::newborn::report_terminal;
 use crate::protocol::Step;
-use crate::shim::TERMINAL;
-use crate::socket;
 use crate::sys::fds;
 
 use super::mounts::{attach, clone_of};
@@ -45,8 +44,7 @@ fn connect(master: OwnedFd, given: &Inheritance<'_>) -> io::Result<OwnedFd> {
     for number in 0..3 {
         fds::install(slave.as_fd(), number)?;
     }
-    let fds: [BorrowedFd<'_>; 1] = [master.as_fd()];
-    socket::send(given.report, &[TERMINAL], &fds)?;
+    report_terminal(given.report, master.as_fd())?;
     Ok(slave)
 }
 

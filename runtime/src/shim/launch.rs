@@ -1,25 +1,22 @@
 //! Making processes: the clone, and what the child reports.
 
-use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
-use nix::sched::{CloneFlags, setns};
 use prost::Message as _;
 
-use crate::init::{self, Inheritance};
+use crate::init::Inheritance;
+use crate::newborn::{self, Nest, failure};
 use crate::plan::{Handle, Plan};
 use crate::protocol::{Failure, PidNamespace, Start, Step};
 use crate::socket;
-use crate::sys::clone::{Birth, Child, clone_process};
-use crate::sys::exec::exit_now;
+use crate::sys::clone::Child;
 
 use super::line::Stream;
 use super::output::{self, Log, Source};
 use super::process::{Process, State};
-use super::report::{FAILED, failure};
 use super::wiring::{Wiring, wire};
 use super::{Shim, Token};
 
@@ -76,8 +73,6 @@ impl Shim {
         Ok(handles)
     }
 
-    /// The pod's processes are born in its PID namespace, which only a parent can arrange, by
-    /// entering it for its next children. The shim itself stays where it is.
     fn clone_child(
         &self,
         start: &Start,
@@ -85,24 +80,21 @@ impl Shim {
         wiring: &Wiring,
         report: &OwnedFd,
     ) -> io::Result<Child> {
-        let birth = Birth {
-            cgroup: Some(at(handles, start.cgroup)?),
-            new_pid_namespace: matches!(start.pid_namespace, Some(PidNamespace::New(true))),
-        };
         let plan = at(handles, start.plan)?;
-        if let Some(PidNamespace::Of(handle)) = start.pid_namespace {
-            setns(at(handles, handle)?, CloneFlags::CLONE_NEWPID)?;
-        }
+        let nest = match start.pid_namespace {
+            Some(PidNamespace::New(true)) => Nest::New,
+            Some(PidNamespace::Of(handle)) => {
+                Nest::Of { other: at(handles, handle)?, home: self.pid_namespace.as_fd() }
+            }
+            _ => Nest::Own,
+        };
         let given = Inheritance {
             handles: handles.iter().map(AsFd::as_fd).collect(),
             streams: wiring.child.each_ref().map(|stream| stream.as_ref().map(AsFd::as_fd)),
             report: report.as_fd(),
         };
-        let cloned = clone_process(&self.proof, &birth, || become_child(plan, &given));
-        if let Some(PidNamespace::Of(_)) = start.pid_namespace {
-            setns(&self.pid_namespace, CloneFlags::CLONE_NEWPID)?;
-        }
-        cloned
+        let cgroup = Some(at(handles, start.cgroup)?);
+        newborn::clone_child(&self.proof, cgroup, nest, &given, || read_plan(plan))
     }
 
     /// Waits for the child's report and its output. The child's ends of the pipes close here.
@@ -128,22 +120,7 @@ impl Shim {
     }
 }
 
-/// The child, from its first instruction on.
-fn become_child(plan: BorrowedFd<'_>, given: &Inheritance<'_>) -> Infallible {
-    let fault = match read_plan(plan) {
-        Ok(plan) => {
-            let fault = init::run(&plan, given);
-            failure(fault.step, &fault.attempt, &fault.error)
-        }
-        Err(error) => failure(Step::Request, "read the plan", &error),
-    };
-    let mut report = vec![FAILED];
-    report.extend(fault.encode_to_vec());
-    // If even that fails, the closed socket says that it did not work.
-    let _ = socket::send(given.report, &report, &[]);
-    exit_now(127)
-}
-
+/// Decoded by the child, so that the shim never grows with it.
 fn read_plan(file: BorrowedFd<'_>) -> io::Result<Plan> {
     let file = File::from(file.try_clone_to_owned()?);
     let size = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;

@@ -1,27 +1,15 @@
-//! What a child reports between its clone and its `execve`.
-//!
-//! The socket closes with the `execve`, and with the death of the child. To tell the two apart
-//! the child says beforehand that all is ready.
+//! What the children of the shim report between their clone and their `execve`.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use prost::Message as _;
-
+use crate::newborn::{Report, failure};
 use crate::protocol::{Failure, Started, Step, Tidings};
-use crate::socket::{self, Packet};
 
 use super::line::Stream;
 use super::output::{self, Source};
 use super::process::State;
 use super::{Shim, Token, complain};
-
-/// First byte of a child's report: the packet carries the master of its terminal.
-pub(crate) const TERMINAL: u8 = 0;
-/// First byte of a child's report: the next thing that it does is `execve`.
-pub(crate) const EXECUTING: u8 = 1;
-/// First byte of a child's report: an encoded [`Failure`] follows.
-pub(super) const FAILED: u8 = 2;
 
 impl Shim {
     /// Reads what a child has reported; nothing if it runs already, or has not got there yet.
@@ -33,19 +21,14 @@ impl Shim {
             let State::Preparing { report, executing, .. } = &mut process.state else {
                 return;
             };
-            match socket::receive(report.as_fd(), &mut self.buffers.packet) {
-                Ok(Packet { bytes, mut descriptors }) => match bytes.first() {
-                    Some(&TERMINAL) => {
-                        if let Some(master) = descriptors.pop() {
-                            self.take_terminal(slot, master);
-                        }
-                    }
-                    Some(&EXECUTING) => *executing = true,
-                    Some(&FAILED) => return self.fail(slot, decode(&bytes[1..])),
-                    // Closed: by execve, or by death.
-                    _ if *executing => return self.succeed(slot),
-                    _ => return self.fail_killed(slot),
-                },
+            match Report::receive(report.as_fd(), &mut self.buffers.packet) {
+                Ok(Report::Terminal(master)) => self.take_terminal(slot, master),
+                Ok(Report::Executing) => *executing = true,
+                Ok(Report::Failed(failure)) => return self.fail(slot, failure),
+                Ok(Report::Closed) if *executing => return self.succeed(slot),
+                Ok(Report::Closed) => return self.fail_killed(slot),
+                // Plans of the shim have no gate and nobody who waits for their namespaces.
+                Ok(Report::Namespaces | Report::Ready) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return self.fail(slot, failure(Step::Clone, "hear from it", &error)),
             }
@@ -101,15 +84,4 @@ impl Shim {
             self.answer(connection, number, Tidings::Failure(failure));
         }
     }
-}
-
-fn decode(bytes: &[u8]) -> Failure {
-    Failure::decode(bytes).unwrap_or_default()
-}
-
-/// A failure, with the kernel's number for it or, lacking that, its words.
-pub(super) fn failure(step: Step, attempt: &str, error: &io::Error) -> Failure {
-    let errno = error.raw_os_error().unwrap_or(0);
-    let cause = if errno == 0 { format!("{attempt}: {error}") } else { attempt.to_owned() };
-    Failure { step: step.into(), attempt: cause, errno }
 }

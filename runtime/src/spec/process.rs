@@ -70,6 +70,7 @@ fn convert(spec: &Spec, env: &[Vec<u8>], best_effort: bool) -> Result<Process, E
         oom_score_adj_best_effort: best_effort,
         terminal: process.terminal().unwrap_or(false),
         program: Program::Command.into(),
+        preserve_fds: 0,
     })
 }
 

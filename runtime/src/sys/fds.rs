@@ -26,19 +26,28 @@ pub(crate) fn install(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor from 3 on but `kept` (`close_range`, Linux 5.9).
+/// Closes every descriptor from `first` on but those `kept` (`close_range`, Linux 5.9), which
+/// are sorted on the way.
 ///
 /// To be called where the process is about to become another program: the owners of what is
 /// closed must never run their destructors.
-pub(crate) fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
-    let kept = u32::try_from(kept.as_raw_fd()).unwrap_or(u32::MAX);
-    for (first, last) in [(3, kept.saturating_sub(1)), (kept.saturating_add(1), u32::MAX)] {
-        if first <= last {
-            // SAFETY: the child that calls this ends in `execve` or `_exit`, so that no owner
-            // of a closed descriptor uses or closes it again.
-            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+pub(crate) fn close_all_but(first: u32, kept: &mut [BorrowedFd<'_>]) -> io::Result<()> {
+    kept.sort_by_key(AsRawFd::as_raw_fd);
+    let mut next = first;
+    for fd in kept.iter() {
+        let number = u32::try_from(fd.as_raw_fd()).unwrap_or(u32::MAX);
+        if number > next {
+            close_range(next, number - 1)?;
         }
+        next = next.max(number.saturating_add(1));
     }
+    close_range(next, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: the child that calls this ends in `execve` or `_exit`, so that no owner of a closed
+    // descriptor uses or closes it again.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
 }
 

@@ -1,0 +1,157 @@
+//! A child between its clone and its program: how it is made, and what it tells of itself.
+//!
+//! ```text
+//! parent                     child
+//!   │ clone ─────────────────► reads its plan, enters and makes namespaces, mounts
+//!   │◄───────────── Terminal │  the master of the terminal that it has opened
+//!   │◄─────────── Namespaces │  if the plan says so: it waits until it is told to go on
+//!   │◄──────────────── Ready │  if the plan has a gate: it waits there for who starts it
+//!   │◄──────────── Executing │  the next thing that it does is execve(2)
+//!   │◄────────────── (closed)│  by execve, or by its death
+//!   │◄─────────────── Failed │  instead of any of these
+//! ```
+//!
+//! The report socket closes with the `execve`, and with the death of the child. To tell the two
+//! apart the child says beforehand that it executes. Shared by the shim, which is a parent of
+//! many, and by `berth-oci`, which is one of one.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns};
+use prost::Message as _;
+
+use crate::init::{self, Inheritance};
+use crate::plan::Plan;
+use crate::protocol::{Failure, Step};
+use crate::socket::{self, Packet};
+use crate::sys::clone::{Birth, Child, SingleThreaded, clone_process};
+use crate::sys::exec::exit_now;
+
+/// First byte of a report.
+const TERMINAL: u8 = 0;
+const EXECUTING: u8 = 1;
+const FAILED: u8 = 2;
+const NAMESPACES: u8 = 3;
+const READY: u8 = 4;
+
+/// What a child reports.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// It has opened a terminal; this is the master.
+    Terminal(OwnedFd),
+    /// Its namespaces and its root file system are made; it waits for [`go_on`].
+    Namespaces,
+    /// It waits at its gate.
+    Ready,
+    /// The next thing that it does is `execve(2)`.
+    Executing,
+    /// A step has failed, and it ends.
+    Failed(Failure),
+    /// It has closed the socket: it is another program now, or dead.
+    Closed,
+}
+
+impl Report {
+    /// Receives one; `buffer` must hold a whole packet.
+    pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Self> {
+        let Packet { bytes, mut descriptors } = socket::receive(socket, buffer)?;
+        Ok(match (bytes.first(), descriptors.pop()) {
+            (None, _) => Self::Closed,
+            (Some(&TERMINAL), Some(master)) => Self::Terminal(master),
+            (Some(&NAMESPACES), _) => Self::Namespaces,
+            (Some(&READY), _) => Self::Ready,
+            (Some(&EXECUTING), _) => Self::Executing,
+            (Some(&FAILED), _) => Self::Failed(Failure::decode(&bytes[1..]).unwrap_or_default()),
+            _ => return Err(io::Error::other("a report that makes no sense")),
+        })
+    }
+}
+
+/// Hands over the master of a new terminal.
+pub(crate) fn report_terminal(to: BorrowedFd<'_>, master: BorrowedFd<'_>) -> io::Result<()> {
+    socket::send(to, &[TERMINAL], &[master])
+}
+
+/// Says that the program is about to run.
+pub(crate) fn report_executing(to: BorrowedFd<'_>) -> io::Result<()> {
+    socket::send(to, &[EXECUTING], &[])
+}
+
+/// Says that namespaces and root are made, and waits until the parent has used them.
+pub(crate) fn report_namespaces(to: BorrowedFd<'_>) -> io::Result<()> {
+    socket::send(to, &[NAMESPACES], &[])?;
+    match socket::receive(to, &mut [0; 8])?.bytes.is_empty() {
+        true => Err(io::Error::other("the parent has gone")),
+        false => Ok(()),
+    }
+}
+
+/// Lets a child that has reported [`Report::Namespaces`] go on.
+pub(crate) fn go_on(child: BorrowedFd<'_>) -> io::Result<()> {
+    socket::send(child, &[0], &[])
+}
+
+/// Says that all is ready but the start, and waits for who connects to `gate`, the socket that
+/// the child listens on: to that one it reports from then on.
+pub(crate) fn wait_at_gate(to: BorrowedFd<'_>, gate: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    socket::send(to, &[READY], &[])?;
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    Ok(rustix::io::retry_on_intr(|| rustix::net::accept_with(gate, flags))?)
+}
+
+/// Which PID namespace a child is born in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Nest<'a> {
+    /// Its parent's.
+    Own,
+    /// A new one.
+    New,
+    /// That of a process or of a namespace file. Only a parent can arrange it, by entering the
+    /// namespace for its next children; `home` is its own, to come back to.
+    Of { other: BorrowedFd<'a>, home: BorrowedFd<'a> },
+}
+
+/// Clones a child that reads its plan, executes it, and reports.
+pub(crate) fn clone_child(
+    proof: &SingleThreaded,
+    cgroup: Option<BorrowedFd<'_>>,
+    nest: Nest<'_>,
+    given: &Inheritance<'_>,
+    plan: impl FnOnce() -> io::Result<Plan>,
+) -> io::Result<Child> {
+    let birth = Birth { cgroup, new_pid_namespace: matches!(nest, Nest::New) };
+    if let Nest::Of { other, .. } = nest {
+        setns(other, CloneFlags::CLONE_NEWPID)?;
+    }
+    let cloned = clone_process(proof, &birth, || live(plan, given));
+    if let Nest::Of { home, .. } = nest {
+        setns(home, CloneFlags::CLONE_NEWPID)?;
+    }
+    cloned
+}
+
+/// The child, from its first instruction on.
+fn live(plan: impl FnOnce() -> io::Result<Plan>, given: &Inheritance<'_>) -> Infallible {
+    let (failure, to) = match plan() {
+        Ok(plan) => {
+            let (fault, connection) = init::run(&plan, given);
+            (failure(fault.step, &fault.attempt, &fault.error), connection)
+        }
+        Err(error) => (failure(Step::Request, "read the plan", &error), None),
+    };
+    let mut report = vec![FAILED];
+    report.extend(failure.encode_to_vec());
+    let to = to.as_ref().map_or(given.report, std::os::fd::AsFd::as_fd);
+    // If even that fails, the closed socket says that it did not work.
+    let _ = socket::send(to, &report, &[]);
+    exit_now(127)
+}
+
+/// A failure, with the kernel's number for it or, lacking that, its words.
+pub(crate) fn failure(step: Step, attempt: &str, error: &io::Error) -> Failure {
+    let errno = error.raw_os_error().unwrap_or(0);
+    let cause = if errno == 0 { format!("{attempt}: {error}") } else { attempt.to_owned() };
+    Failure { step: step.into(), attempt: cause, errno }
+}
