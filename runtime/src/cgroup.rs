@@ -172,6 +172,46 @@ impl Hierarchy {
         Ok(())
     }
 
+    /// As [`remove`](Self::remove), for a program without an async runtime.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove).
+    pub fn remove_blocking(&self, path: &CgroupPath) -> Result<(), Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(path.failed("wait for"))?;
+        runtime.block_on(self.remove(path))
+    }
+
+    /// PIDs of the processes in and below a cgroup; one that is gone has none.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn processes(&self, path: &CgroupPath) -> Result<Vec<i32>, Error> {
+        let mut found = Vec::new();
+        collect_processes(&self.directory(path), &mut found).map_err(path.failed("look into"))?;
+        Ok(found)
+    }
+
+    /// Freezes the processes in and below a cgroup, or lets them go on, and returns when they have.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] if a process cannot be frozen, because it sleeps in the kernel.
+    pub fn freeze(&self, path: &CgroupPath, frozen: bool) -> Result<(), Error> {
+        let directory = self.directory(path);
+        let value = if frozen { "1" } else { "0" };
+        fs::write(directory.join("cgroup.freeze"), value).map_err(path.failed("freeze"))?;
+        let wanted = if frozen { "frozen 1" } else { "frozen 0" };
+        let done = wait_for_event(&directory, wanted, DEATH).map_err(path.failed("watch"))?;
+        let late = || Error::Deadline { attempt: format!("freeze cgroup {path}"), after: DEATH };
+        done.then_some(()).ok_or_else(late)
+    }
+
+    /// Whether a cgroup is frozen, itself or with one above it.
+    pub fn is_frozen(&self, path: &CgroupPath) -> bool {
+        let events = fs::read_to_string(self.directory(path).join("cgroup.events"));
+        events.is_ok_and(|events| events.lines().any(|line| line == "frozen 1"))
+    }
+
     /// What a cgroup has used; absent if it is gone.
     pub fn stats(&self, path: &CgroupPath) -> Option<Stats> {
         let directory = self.directory(path);
@@ -291,6 +331,21 @@ fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(directory, flags, Mode::empty())?)
 }
 
+fn collect_processes(directory: &Path, found: &mut Vec<i32>) -> io::Result<()> {
+    let processes = match fs::read_to_string(directory.join("cgroup.procs")) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        processes => processes?,
+    };
+    found.extend(processes.lines().filter_map(|line| line.parse::<i32>().ok()));
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            collect_processes(&entry.path(), found)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a cgroup and those below it, the lowest first; one that is gone is fine.
 fn remove_directories(directory: &Path) -> io::Result<()> {
     match fs::remove_dir(directory) {
@@ -322,6 +377,26 @@ async fn wait_unpopulated(directory: &Path) -> io::Result<()> {
             _ => return Ok(()),
         }
         file.ready(Interest::PRIORITY).await?.clear_ready();
+    }
+}
+
+/// Waits until `cgroup.events` has this line; false if it has not after `patience`.
+fn wait_for_event(directory: &Path, line: &str, patience: Duration) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let file = fs::File::open(directory.join("cgroup.events"))?;
+    let until = std::time::Instant::now() + patience;
+    loop {
+        let mut text = [0; 256];
+        let length = rustix::io::pread(&file, &mut text, 0)?;
+        if String::from_utf8_lossy(&text[..length]).lines().any(|found| found == line) {
+            return Ok(true);
+        }
+        let left = until.saturating_duration_since(std::time::Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut fds = [PollFd::new(&file, PollFlags::PRI)];
+        if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timeout)))? == 0 {
+            return Ok(false);
+        }
     }
 }
 

@@ -6,12 +6,14 @@
 
 pub mod cgroup;
 pub mod client;
+mod clock;
 pub mod containers;
 mod error;
 pub mod host;
 mod init;
 pub mod launcher;
 mod newborn;
+pub mod oci;
 pub mod plan;
 pub mod protocol;
 pub mod record;

@@ -35,6 +35,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use prost::Message as _;
 use rustix::event::epoll;
+use rustix::net::SocketFlags;
 
 use crate::protocol::{Exit, FromShim, PAUSE, Tidings};
 use crate::socket;
@@ -44,7 +45,6 @@ use crate::sys::fds;
 use connections::Connections;
 
 use output::Buffers;
-pub(crate) use output::nanoseconds;
 use process::Processes;
 
 /// Name of the socket in the shim's directory.
@@ -150,7 +150,7 @@ impl Shim {
         }
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let listener = socket::listen_in(&directory, SOCKET)?;
+        let listener = socket::listen_in(&directory, SOCKET, SocketFlags::NONBLOCK)?;
         let poll = Poll(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         poll.add(signals.as_fd(), Token::Signals)?;
         poll.add(listener.as_fd(), Token::Listener)?;

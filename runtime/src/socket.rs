@@ -65,9 +65,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<P
     Ok(Packet { bytes: buffer[..received.bytes].to_vec(), descriptors })
 }
 
-/// Listens on `name` in `directory`.
-pub(crate) fn listen_in(directory: &Path, name: &str) -> io::Result<OwnedFd> {
-    let socket = unconnected(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+/// Listens on `name` in `directory`; `flags` are those of the socket beside close-on-exec.
+pub(crate) fn listen_in(directory: &Path, name: &str, flags: SocketFlags) -> io::Result<OwnedFd> {
+    let socket = unconnected(SocketFlags::CLOEXEC | flags)?;
     through(directory, name, |address| bind(&socket, address))?;
     listen(&socket, 16)?;
     Ok(socket)
@@ -78,6 +78,18 @@ pub(crate) fn connect_in(directory: &Path, name: &str) -> io::Result<OwnedFd> {
     let socket = unconnected(SocketFlags::CLOEXEC)?;
     through(directory, name, |address| connect(&socket, address))?;
     Ok(socket)
+}
+
+/// Sends a descriptor, with `name` as what it is, to who listens at the stream socket `path`.
+pub(crate) fn hand_over(path: &Path, name: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let (directory, file) = (path.parent(), path.file_name().and_then(std::ffi::OsStr::to_str));
+    let file = file.ok_or(io::ErrorKind::InvalidInput)?;
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let directory = directory.filter(|path| !path.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    through(directory, file, |address| connect(&socket, address))?;
+    send(socket.as_fd(), name.as_bytes(), &[fd])
 }
 
 fn unconnected(flags: SocketFlags) -> io::Result<OwnedFd> {

@@ -15,7 +15,8 @@ use crate::error::Error;
 use crate::plan::{Enter, Handle, Plan};
 use crate::protocol::PidNamespace;
 
-pub use process::{all_capabilities, exec, sysctl};
+pub use options::mount_options;
+pub use process::{all_capabilities, exec, known_capabilities, sysctl};
 
 /// Where the root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -102,6 +103,16 @@ pub fn resources(spec: &Spec) -> LinuxResources {
     if let Some(mut rules) = resources.devices().clone() {
         rules.extend(filesystem::default_device_rules());
         resources.set_devices(Some(rules));
+    }
+    resources
+}
+
+/// As [`resources`], for a specification that says nothing of devices too: it allows no others
+/// than the default ones.
+pub fn all_resources(spec: &Spec) -> LinuxResources {
+    let mut resources = resources(spec);
+    if resources.devices().is_none() {
+        resources.set_devices(Some(filesystem::default_device_rules()));
     }
     resources
 }

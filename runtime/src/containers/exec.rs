@@ -90,7 +90,10 @@ impl Containers {
         let begun = Instant::now();
         let deadline = exec.timeout.map(|timeout| (timeout, begun + timeout));
         let best_effort = self.0.settings.oom_score_adj_best_effort;
-        let plan = spec::exec(&container.spec.oci, &container.spec.env, exec.args, best_effort)?;
+        let oci = &container.spec.oci;
+        let mut process = oci.process().clone().unwrap_or_default();
+        process.set_args(Some(exec.args)).set_terminal(Some(false));
+        let plan = spec::exec(oci, &process, container.spec.env.clone(), best_effort)?;
         self.0.hierarchy.create_below_processes(&place.cgroup)?;
         let cgroup = self.0.hierarchy.open_cgroup(&place.cgroup)?;
         let (stdout, childs_stdout) = output_pipe().storing("make", "a pipe")?;

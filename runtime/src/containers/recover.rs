@@ -109,14 +109,14 @@ impl Containers {
                     self.settle(&container, exited).await;
                 } else if !this_boot {
                     // Its cgroup went with the boot: it cannot be started any more.
-                    let now = crate::shim::nanoseconds();
+                    let now = crate::clock::nanoseconds();
                     let why = "the machine was restarted before it was started";
                     self.settle(&container, Exited::not_started(255, why.to_owned(), now)).await;
                 }
             }
             (state @ State::Running { .. }, None) => {
                 let exited = ended_meanwhile(&pod.directory, &container.spec.id);
-                let now = crate::shim::nanoseconds();
+                let now = crate::clock::nanoseconds();
                 let exited = exited.unwrap_or_else(|| Exited::unknown(&state, now));
                 self.settle(&container, exited).await;
             }

@@ -99,7 +99,7 @@ impl Containers {
             Some(StartFault::CommandNotExecutable) => 126,
             _ => 128,
         };
-        let now = crate::shim::nanoseconds();
+        let now = crate::clock::nanoseconds();
         let exited = Exited::not_started(code, error.to_string(), now);
         self.settle(container, exited).await;
     }
@@ -116,7 +116,7 @@ impl Containers {
                 // A shim that died can be outlived by what it was the parent of; nobody would
                 // log its output or see its end, so it ends now.
                 Ok(Ending::Lost) | Err(_) => {
-                    Exited::unknown(&container.state(), crate::shim::nanoseconds())
+                    Exited::unknown(&container.state(), crate::clock::nanoseconds())
                 }
             };
             containers.settle(&container, exited).await;

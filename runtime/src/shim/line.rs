@@ -5,7 +5,7 @@
 //! line longer than the limit is cut, and what a stream ends with without a newline stays
 //! partial.
 
-use std::io::Write as _;
+use crate::clock::Clock;
 
 /// Which standard stream some output came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,54 +94,6 @@ impl Lines {
         text.iter().for_each(|part| log.extend_from_slice(part));
         log.push(b'\n');
     }
-}
-
-/// Writes times, and takes the costly part of it (the date) once a second.
-#[derive(Debug, Default)]
-pub(super) struct Clock {
-    now: (i64, u32),
-    second: Option<i64>,
-    text: Vec<u8>,
-}
-
-impl Clock {
-    /// Sets the time, in seconds and nanoseconds since the epoch; never back.
-    pub(super) fn set(&mut self, now: (i64, u32)) {
-        self.now = self.now.max(now);
-    }
-
-    fn stamp(&mut self, log: &mut Vec<u8>) {
-        let (second, nanos) = self.now;
-        if self.second != Some(second) {
-            self.second = Some(second);
-            self.text.clear();
-            let (year, month, day) = date(second.div_euclid(86_400));
-            let of_day = second.rem_euclid(86_400);
-            let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-            // Writing to a vector does not fail.
-            let _ = write!(
-                self.text,
-                "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
-            );
-        }
-        log.extend_from_slice(&self.text);
-        let _ = write!(log, ".{nanos:09}Z");
-    }
-}
-
-/// Year, month and day of a day counted from the epoch (the proleptic Gregorian calendar, by
-/// the method of counting from 1 March of the year 0).
-fn date(day: i64) -> (i64, i64, i64) {
-    let day = day + 719_468;
-    let era = day.div_euclid(146_097);
-    let of_era = day.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::clock::{Clock, now};
 use crate::protocol::MAX_PACKET;
 
-use super::line::{Clock, Lines, Stream};
+use super::line::{Lines, Stream};
 
 /// Bytes that are read at once, and about the bytes that are written at once.
 const BATCH: usize = 64 * 1024;
@@ -179,18 +180,6 @@ fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), usize> {
         }
     }
     Ok(())
-}
-
-/// The time, in seconds and nanoseconds since the epoch.
-fn now() -> (i64, u32) {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0))
-}
-
-/// The time, in nanoseconds since the epoch.
-pub(crate) fn nanoseconds() -> i64 {
-    let (seconds, nanoseconds) = now();
-    seconds * 1_000_000_000 + i64::from(nanoseconds)
 }
 
 /// A pipe whose read end is the shim's (non-blocking) and whose write end is the container's.

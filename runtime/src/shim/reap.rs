@@ -7,8 +7,8 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 use crate::cgroup::oom_kills;
 use crate::protocol::Exit;
 
+use super::Shim;
 use super::process::State;
-use super::{Shim, output};
 
 impl Shim {
     /// Reaps every process that has ended: those of the table, and orphans of containers that
@@ -42,7 +42,7 @@ impl Shim {
             code,
             signal,
             oom_kills: oom_kills(process.cgroup.as_fd()),
-            at: output::nanoseconds(),
+            at: crate::clock::nanoseconds(),
             pid: process.pid.as_raw_nonzero().get(),
             started_at,
         };

@@ -53,7 +53,7 @@ impl Shim {
         let Some(process) = self.processes.get_mut(slot) else {
             return;
         };
-        let at = output::nanoseconds();
+        let at = crate::clock::nanoseconds();
         let before = std::mem::replace(&mut process.state, State::Running { at });
         let pid = process.pid.as_raw_nonzero().get();
         let started = Started { key: process.key.clone(), pid, at };

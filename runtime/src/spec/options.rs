@@ -59,34 +59,54 @@ impl Options {
     }
 }
 
+/// Mount attributes by name, and whether the option sets or clears it.
+const ATTRIBUTES: &[(&str, u64, bool)] = &[
+    ("ro", libc::MOUNT_ATTR_RDONLY, true),
+    ("rw", libc::MOUNT_ATTR_RDONLY, false),
+    ("nosuid", libc::MOUNT_ATTR_NOSUID, true),
+    ("suid", libc::MOUNT_ATTR_NOSUID, false),
+    ("nodev", libc::MOUNT_ATTR_NODEV, true),
+    ("dev", libc::MOUNT_ATTR_NODEV, false),
+    ("noexec", libc::MOUNT_ATTR_NOEXEC, true),
+    ("exec", libc::MOUNT_ATTR_NOEXEC, false),
+    ("noatime", libc::MOUNT_ATTR_NOATIME, true),
+    ("strictatime", libc::MOUNT_ATTR_STRICTATIME, true),
+    ("atime", libc::MOUNT_ATTR_NOATIME, false),
+    ("nodiratime", libc::MOUNT_ATTR_NODIRATIME, true),
+    ("diratime", libc::MOUNT_ATTR_NODIRATIME, false),
+    ("nosymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW, true),
+];
+
+/// Propagations by name.
+const PROPAGATIONS: &[(&str, u64)] = &[
+    ("private", libc::MS_PRIVATE),
+    ("slave", libc::MS_SLAVE),
+    ("shared", libc::MS_SHARED),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+
 /// A mount attribute, and whether the option sets or clears it.
 fn attribute(option: &str) -> Option<(u64, bool)> {
-    Some(match option {
-        "ro" => (libc::MOUNT_ATTR_RDONLY, true),
-        "rw" => (libc::MOUNT_ATTR_RDONLY, false),
-        "nosuid" => (libc::MOUNT_ATTR_NOSUID, true),
-        "suid" => (libc::MOUNT_ATTR_NOSUID, false),
-        "nodev" => (libc::MOUNT_ATTR_NODEV, true),
-        "dev" => (libc::MOUNT_ATTR_NODEV, false),
-        "noexec" => (libc::MOUNT_ATTR_NOEXEC, true),
-        "exec" => (libc::MOUNT_ATTR_NOEXEC, false),
-        "noatime" => (libc::MOUNT_ATTR_NOATIME, true),
-        "strictatime" => (libc::MOUNT_ATTR_STRICTATIME, true),
-        "atime" => (libc::MOUNT_ATTR_NOATIME, false),
-        "nodiratime" => (libc::MOUNT_ATTR_NODIRATIME, true),
-        "diratime" => (libc::MOUNT_ATTR_NODIRATIME, false),
-        "nosymfollow" => (libc::MOUNT_ATTR_NOSYMFOLLOW, true),
-        _ => return None,
-    })
+    let found = ATTRIBUTES.iter().find(|(name, _, _)| *name == option);
+    found.map(|(_, attribute, set)| (*attribute, *set))
+}
+
+/// Names of all options that are not left for the file system, in order.
+pub fn mount_options() -> Vec<String> {
+    let mut names: Vec<_> = ["bind", "defaults", "rbind", "relatime"].map(str::to_owned).into();
+    for (name, _, _) in ATTRIBUTES {
+        names.push((*name).to_owned());
+        names.push(format!("r{name}"));
+    }
+    for (name, _) in PROPAGATIONS {
+        names.push((*name).to_owned());
+        names.push(format!("r{name}"));
+    }
+    names.sort();
+    names
 }
 
 /// The flag of a propagation's name.
 pub(super) fn propagation(name: &str) -> Option<u64> {
-    Some(match name {
-        "private" => libc::MS_PRIVATE,
-        "slave" => libc::MS_SLAVE,
-        "shared" => libc::MS_SHARED,
-        "unbindable" => libc::MS_UNBINDABLE,
-        _ => return None,
-    })
+    PROPAGATIONS.iter().find(|(known, _)| *known == name).map(|(_, flag)| *flag)
 }

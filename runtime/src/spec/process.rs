@@ -20,36 +20,33 @@ const ALL_BUT_PID: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP) as u64;
 
-/// Plans a process that is added to the container of the only member.
-///
-/// It has the identity, the limits and the environment of the container's first process.
+/// Plans a process that is added to the container of the only member, which was made from `spec`.
 ///
 /// # Errors
 /// [`Error::Spec`] if the specification is contradictory.
 pub fn exec(
     spec: &Spec,
-    env: &[Vec<u8>],
-    args: Vec<String>,
+    process: &OciProcess,
+    env: Vec<Vec<u8>>,
     oom_score_adj_best_effort: bool,
 ) -> Result<Plan, Error> {
-    let mut process = convert(spec, env, oom_score_adj_best_effort)?;
-    process.args = args;
-    process.terminal = false;
+    let _ = spec;
+    let process = convert(process, env, oom_score_adj_best_effort)?;
     let enter = vec![Enter { of: 0, kinds: ALL_BUT_PID }];
     Ok(Plan { enter, process: Some(process), ..Plan::default() })
 }
 
 /// The container's first process.
 pub(super) fn process(spec: &Spec, around: &Surroundings<'_>) -> Result<Process, Error> {
-    let process = convert(spec, around.env, around.oom_score_adj_best_effort)?;
+    let process = spec.process().as_ref().ok_or_else(|| refuse("process is missing"))?;
+    let process = convert(process, around.env.to_vec(), around.oom_score_adj_best_effort)?;
     if process.args.is_empty() {
         return Err(refuse("no command"));
     }
     Ok(process)
 }
 
-fn convert(spec: &Spec, env: &[Vec<u8>], best_effort: bool) -> Result<Process, Error> {
-    let process = spec.process().as_ref().ok_or_else(|| refuse("it has no \"process\" section"))?;
+fn convert(process: &OciProcess, env: Vec<Vec<u8>>, best_effort: bool) -> Result<Process, Error> {
     let cwd = process.cwd().to_str().ok_or_else(|| refuse("a working directory not in UTF-8"))?;
     if !cwd.starts_with('/') {
         return Err(refuse(format!("working directory {cwd:?} is not absolute")));
@@ -57,7 +54,7 @@ fn convert(spec: &Spec, env: &[Vec<u8>], best_effort: bool) -> Result<Process, E
     let user = process.user();
     Ok(Process {
         args: process.args().clone().unwrap_or_default(),
-        env: env.to_vec(),
+        env,
         cwd: cwd.to_owned(),
         uid: user.uid(),
         gid: user.gid(),
@@ -125,6 +122,11 @@ fn limit(limit: &PosixRlimit) -> Limit {
 pub fn all_capabilities() -> std::io::Result<Vec<Capability>> {
     let own = rustix::thread::capabilities(None)?.permitted;
     Ok(own.iter_names().filter_map(|(name, _)| name.parse().ok()).collect())
+}
+
+/// Names of all capabilities that can be asked for.
+pub fn known_capabilities() -> Vec<String> {
+    CapabilitySet::all().iter_names().map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Kernel parameters that belong to a namespace of the container.
@@ -200,13 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn an_added_process_keeps_all_but_the_command() {
+    fn an_added_process_enters_what_the_first_one_is_in() {
         let text = json("", "").replace(r#""cwd": "/""#, r#""cwd": "/w", "terminal": true"#);
         let spec: Spec = serde_json::from_str(&text).unwrap();
-        let plan = exec(&spec, &[b"A=b".to_vec()], vec!["x".to_owned()], false).unwrap();
+        let process = spec.process().clone().unwrap();
+        let plan = exec(&spec, &process, vec![b"A=b".to_vec()], false).unwrap();
         let process = plan.process.unwrap();
-        assert_eq!((process.args, process.cwd.as_str()), (vec!["x".to_owned()], "/w"));
-        assert_eq!((process.env, process.terminal), (vec![b"A=b".to_vec()], false));
+        assert_eq!((process.args, process.cwd.as_str()), (vec!["a".to_owned()], "/w"));
+        assert_eq!((process.env, process.terminal), (vec![b"A=b".to_vec()], true));
         assert!(plan.root.is_none());
         assert_eq!(plan.enter, [Enter { of: 0, kinds: ALL_BUT_PID }]);
     }

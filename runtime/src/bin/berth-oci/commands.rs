@@ -1,0 +1,135 @@
+//! What each command does, and what it prints.
+
+mod processes;
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result, bail};
+use berth_runtime::oci::{self, Described, Keep, Runtime, Target};
+
+use crate::args::{self, Cli, Command, ListFormat};
+
+/// Runs a command; answers the exit code.
+pub(crate) fn run(cli: &Cli) -> Result<i32> {
+    let runtime = Runtime::new(&cli.global.root);
+    match &cli.command {
+        Command::Create(create) => runtime.create(&request(create))?,
+        Command::Start { container } => runtime.start(&container.id)?,
+        Command::Run(run) => {
+            let keep = match (run.detach, run.keep) {
+                (true, _) => Keep::Detached,
+                (false, true) => Keep::Container,
+                (false, false) => Keep::Nothing,
+            };
+            return Ok(runtime.run(&request(&run.create), keep)?);
+        }
+        Command::State { container } => print_json(&runtime.state(&container.id)?)?,
+        Command::Kill(kill) => {
+            let signal = oci::signal_number(&kill.signal)?;
+            match kill.all {
+                true => runtime.kill_all(&kill.container.id, signal)?,
+                false => runtime.kill(&kill.container.id, signal)?,
+            }
+        }
+        Command::Delete(delete) => runtime.delete(&delete.container.id, delete.force)?,
+        Command::Exec(exec) => return Ok(runtime.exec(&execution(exec))?),
+        Command::Pause { container } => runtime.pause(&container.id)?,
+        Command::Resume { container } => runtime.resume(&container.id)?,
+        Command::List(list) => print_list(&runtime, list)?,
+        Command::Ps(ps) => processes::print(&runtime, ps)?,
+        Command::Spec(spec) => write_spec(spec)?,
+        Command::Features => print_json(&oci::features())?,
+    }
+    Ok(0)
+}
+
+fn request(create: &args::Create) -> oci::Create {
+    oci::Create {
+        id: create.container.id.clone(),
+        bundle: create.bundle.clone(),
+        console_socket: create.console_socket.clone(),
+        pid_file: create.pid_file.clone(),
+        preserve_fds: create.preserve_fds,
+    }
+}
+
+fn execution(exec: &args::Exec) -> oci::Exec {
+    let target = match &exec.process {
+        Some(path) => Target::File(path.clone()),
+        None => Target::Command {
+            args: exec.command.clone(),
+            cwd: exec.cwd.clone(),
+            env: exec.env.clone(),
+            terminal: exec.tty,
+            user: exec.user.clone(),
+            additional_gids: exec.additional_gids.clone(),
+            capabilities: exec.cap.clone(),
+            no_new_privileges: exec.no_new_privs,
+            apparmor: exec.apparmor.clone(),
+            label: exec.process_label.clone(),
+        },
+    };
+    oci::Exec {
+        id: exec.container.id.clone(),
+        target,
+        detach: exec.detach,
+        console_socket: exec.console_socket.clone(),
+        pid_file: exec.pid_file.clone(),
+        preserve_fds: exec.preserve_fds,
+        ignore_paused: exec.ignore_paused,
+        cgroup: exec.cgroup.clone(),
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value).context("print")?;
+    writeln!(out).context("print")
+}
+
+fn print_list(runtime: &Runtime, list: &args::List) -> Result<()> {
+    let records = runtime.list()?;
+    let found: Result<Vec<Described>, _> =
+        records.iter().map(|record| runtime.describe(record)).collect();
+    let found = found?;
+    let mut out = std::io::stdout().lock();
+    if list.quiet {
+        for container in &found {
+            writeln!(out, "{}", container.id)?;
+        }
+        return Ok(());
+    }
+    if list.format == ListFormat::Json {
+        drop(out);
+        return print_json(&found);
+    }
+    let heads = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let rows = found.into_iter().map(|container| {
+        [
+            container.id,
+            container.pid.to_string(),
+            container.status.to_owned(),
+            container.bundle.display().to_string(),
+            container.created,
+            container.owner,
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(heads).chain(rows).collect();
+    let widths: [usize; 6] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn write_spec(spec: &args::Spec) -> Result<()> {
+    let path = spec.bundle.join("config.json");
+    if path.exists() {
+        bail!("{} exists already; remove it first", path.display());
+    }
+    let mut text = serde_json::to_string_pretty(&oci::template(spec.rootless)).context("encode")?;
+    text.push('\n');
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,25 @@
+//! `berth-oci`: berth's container core behind the standard OCI command line.
+//!
+//! A drop-in for the OCI runtime setting of other engines. What it does is in
+//! [`berth_runtime::oci`]; here is what a person or an engine types, and how errors are told.
+
+mod args;
+mod commands;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match commands::run(&cli) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+        Err(error) => {
+            report::failed(&cli.global, &error);
+            ExitCode::FAILURE
+        }
+    }
+}

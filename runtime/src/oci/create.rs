@@ -1,0 +1,232 @@
+//! `create`: everything but the start.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use rustix::net::SocketFlags;
+
+use crate::error::{Error, Storing as _};
+use crate::newborn::Nest;
+use crate::plan::Handle;
+use crate::protocol::PidNamespace;
+use crate::socket;
+use crate::spec::{self, Blueprint, Rootfs, Surroundings};
+
+use super::birth::{Cradle, Newborn, Parent};
+use super::life::Life;
+use super::record::{GATE, Hold, Record, absolute};
+use super::{Runtime, cgroups};
+
+/// A container to create.
+#[derive(Clone, Debug, Default)]
+pub struct Create {
+    /// Its id.
+    pub id: String,
+    /// The directory with its `config.json`.
+    pub bundle: PathBuf,
+    /// The socket that the master of its terminal is sent to.
+    pub console_socket: Option<PathBuf>,
+    /// The file that its PID is written to.
+    pub pid_file: Option<PathBuf>,
+    /// How many descriptors from 3 on it inherits.
+    pub preserve_fds: u32,
+}
+
+/// Whether a new process waits for [`Runtime::start`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// It waits.
+    Closed,
+    /// It runs at once.
+    Open,
+}
+
+impl Runtime {
+    /// Creates a container, whose process waits to be started. If that fails, nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the id is taken, [`Error::Spec`] if its configuration is wrong,
+    /// [`Error::Start`] with the step that failed.
+    pub fn create(&self, request: &Create) -> Result<(), Error> {
+        let spec = load(&request.bundle)?;
+        require_console(&spec, request)?;
+        let mut console = Console { socket: request.console_socket.as_deref(), master: None };
+        let (_hold, newborn) = self.make(request, spec, Gate::Closed, &mut console)?;
+        newborn.keep();
+        Ok(())
+    }
+
+    /// Makes a container and its process; undoes all of it if a step fails.
+    pub(super) fn make(
+        &self,
+        request: &Create,
+        spec: Spec,
+        gate: Gate,
+        console: &mut Console<'_>,
+    ) -> Result<(Hold, Newborn), Error> {
+        let bundle = absolute(&request.bundle)?;
+        let mut record = describe(request, spec, bundle)?;
+        // Refuses what could not be run, while there is nothing to undo.
+        let blueprint = blueprint(&record, request)?;
+        let hold = self.reserve(&record.id)?;
+        let made = self
+            .save(&record)
+            .and_then(|()| self.populate(&mut record, blueprint, gate, console))
+            .and_then(|newborn| write_pid_file(request, &newborn).map(|()| newborn));
+        match made {
+            Ok(newborn) => Ok((hold, newborn)),
+            Err(error) => {
+                // The first error is the one that matters.
+                let _ = self.tear_down(&record);
+                Err(error)
+            }
+        }
+    }
+
+    fn populate(
+        &self,
+        record: &mut Record,
+        blueprint: Blueprint,
+        gate: Gate,
+        console: &mut Console<'_>,
+    ) -> Result<Newborn, Error> {
+        let Blueprint { mut plan, pid_namespace, open } = blueprint;
+        let hierarchy = cgroups::hierarchy()?;
+        hierarchy.create(&record.cgroup, &spec::all_resources(&record.spec))?;
+        let cgroup = hierarchy.open_cgroup(&record.cgroup)?;
+        let mut handles: Vec<OwnedFd> = Vec::with_capacity(open.len() + 1);
+        for path in open {
+            handles.push(fs::File::open(&path).storing("open namespace", path)?.into());
+        }
+        if gate == Gate::Closed {
+            let directory = self.directory(&record.id);
+            let socket = socket::listen_in(&directory, GATE, SocketFlags::empty());
+            handles.push(socket.storing("listen in", directory)?);
+            plan.gate = Handle::try_from(handles.len() - 1).ok();
+        }
+        let home = fs::File::open("/proc/self/ns/pid").storing("open", "/proc/self/ns/pid")?;
+        let nest = match pid_namespace {
+            PidNamespace::New(_) => Nest::New,
+            PidNamespace::Host(_) => Nest::Own,
+            PidNamespace::Of(handle) => {
+                Nest::Of { other: handles[handle as usize].as_fd(), home: home.as_fd() }
+            }
+        };
+        let handles = handles.iter().map(OwnedFd::as_fd).collect();
+        let mut newborn = Newborn::clone(&plan, Cradle { cgroup: cgroup.as_fd(), nest, handles })?;
+        record.process = Some(Life::of(newborn.pid()).storing("look at", "the new process")?);
+        self.save(record)?;
+        newborn.hear(console)?;
+        Ok(newborn)
+    }
+}
+
+/// Where the master of a new terminal goes.
+#[derive(Debug)]
+pub(super) struct Console<'a> {
+    /// To who listens there.
+    pub(super) socket: Option<&'a Path>,
+    /// Or to this process, which keeps it.
+    pub(super) master: Option<OwnedFd>,
+}
+
+impl Parent for Console<'_> {
+    fn take_terminal(&mut self, master: OwnedFd) -> Result<(), Error> {
+        match self.socket {
+            Some(path) => socket::hand_over(path, "/dev/ptmx", master.as_fd())
+                .storing("send the terminal to", path),
+            None => {
+                self.master = Some(master);
+                Ok(())
+            }
+        }
+    }
+
+    fn use_namespaces(&mut self, _pid: i32) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Reads a bundle's configuration.
+pub(super) fn load(bundle: &Path) -> Result<Spec, Error> {
+    let path = bundle.join("config.json");
+    let bytes = fs::read(&path).storing("read", &path)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::Spec(format!("{}: {error}", path.display())))
+}
+
+/// A process with a terminal that nobody would hold, or the other way round.
+fn require_console(spec: &Spec, request: &Create) -> Result<(), Error> {
+    let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+    match (terminal, &request.console_socket) {
+        (true, None) => Err(Error::Spec(
+            "process.terminal needs --console-socket when the runtime does not stay".to_owned(),
+        )),
+        (false, Some(_)) => Err(Error::Spec("--console-socket needs process.terminal".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn describe(request: &Create, spec: Spec, bundle: PathBuf) -> Result<Record, Error> {
+    let root = spec.root().as_ref().ok_or_else(|| Error::Spec("root is missing".to_owned()))?;
+    let rootfs = bundle.join(root.path());
+    let rootfs = fs::canonicalize(&rootfs)
+        .map_err(|error| Error::Spec(format!("root.path {}: {error}", rootfs.display())))?;
+    Ok(Record {
+        id: request.id.clone(),
+        cgroup: cgroups::place(&spec, &request.id)?,
+        bundle,
+        rootfs,
+        created: crate::clock::rfc3339(),
+        owner: owner(),
+        process: None,
+        spec,
+    })
+}
+
+fn owner() -> String {
+    let uid = rustix::process::getuid();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let number = uid.as_raw().to_string();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then_some(name)
+    });
+    name.map_or(number.clone(), str::to_owned)
+}
+
+fn blueprint(record: &Record, request: &Create) -> Result<Blueprint, Error> {
+    let env = record.spec.process().as_ref().and_then(|process| process.env().as_ref());
+    let env: Vec<_> = env.into_iter().flatten().map(|entry| entry.clone().into_bytes()).collect();
+    let around = Surroundings {
+        rootfs: &Rootfs::Directory(record.rootfs.clone()),
+        attach: &record.rootfs,
+        members: &[],
+        env: &env,
+        oom_score_adj_best_effort: false,
+    };
+    let mut blueprint = spec::plan(&record.spec, &around)?;
+    if let Some(process) = &mut blueprint.plan.process {
+        process.preserve_fds = request.preserve_fds;
+    }
+    Ok(blueprint)
+}
+
+fn write_pid_file(request: &Create, newborn: &Newborn) -> Result<(), Error> {
+    match &request.pid_file {
+        Some(path) => write_pid(path, newborn.pid()),
+        None => Ok(()),
+    }
+}
+
+/// Writes a PID file at once: who waits for it never reads half of it.
+pub(super) fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}"));
+    let written: io::Result<()> = fs::write(&temporary, pid.to_string());
+    written.and_then(|()| fs::rename(&temporary, path)).storing("write", path)
+}

@@ -1,0 +1,275 @@
+//! `exec`: one more process in a container.
+
+use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Capability, LinuxCapabilities, Process, User};
+
+use crate::error::{Error, Storing as _};
+use crate::newborn::Nest;
+use crate::spec;
+
+use super::birth::{Cradle, Newborn};
+use super::create::{Console, write_pid};
+use super::foreground::{Foreground, block_signals};
+use super::record::{Record, Status};
+use super::{Runtime, cgroups};
+
+/// What to execute, and where.
+#[derive(Clone, Debug)]
+pub struct Exec {
+    /// The container.
+    pub id: String,
+    /// The process.
+    pub target: Target,
+    /// Whether this process does not wait for it.
+    pub detach: bool,
+    /// The socket that the master of its terminal is sent to.
+    pub console_socket: Option<PathBuf>,
+    /// The file that its PID is written to.
+    pub pid_file: Option<PathBuf>,
+    /// How many descriptors from 3 on it inherits.
+    pub preserve_fds: u32,
+    /// Whether a paused container will do: the process starts to run when it is resumed.
+    pub ignore_paused: bool,
+    /// A cgroup below the container's, by its path from there.
+    pub cgroup: Option<String>,
+}
+
+/// What to execute.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A process as the specification has it, from a file.
+    File(PathBuf),
+    /// The container's own process, with these changes.
+    Command {
+        /// Program and arguments.
+        args: Vec<String>,
+        /// Working directory.
+        cwd: Option<PathBuf>,
+        /// More variables of the environment.
+        env: Vec<String>,
+        /// Whether it has a terminal.
+        terminal: bool,
+        /// `UID[:GID]`.
+        user: Option<String>,
+        /// More groups.
+        additional_gids: Vec<u32>,
+        /// More capabilities.
+        capabilities: Vec<String>,
+        /// Whether it may gain no privileges; as the container's if not said.
+        no_new_privileges: bool,
+        /// AppArmor profile.
+        apparmor: Option<String>,
+        /// SELinux label.
+        label: Option<String>,
+    },
+}
+
+impl Runtime {
+    /// Executes a process in a container; answers its exit code, or 0 if it is detached.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] unless the container is created or runs, [`Error::Start`] with what
+    /// kept the program from running.
+    pub fn exec(&self, exec: &Exec) -> Result<i32, Error> {
+        let record = self.load(&exec.id)?;
+        let init = self.enterable(&record, exec.ignore_paused)?;
+        let process = process(&record, &exec.target)?;
+        require_console(&process, exec)?;
+        let signals = if exec.detach { None } else { Some(block_signals()?) };
+        let mut console = Console { socket: exec.console_socket.as_deref(), master: None };
+        let newborn = execute(&record, &init, &process, exec, &mut console)?;
+        if let Some(path) = &exec.pid_file {
+            write_pid(path, newborn.pid())?;
+        }
+        match (newborn.keep(), signals) {
+            (Some(child), Some(signals)) => {
+                Foreground { child, master: console.master, signals }.wait()
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// The container's first process, if others may join it.
+    fn enterable(&self, record: &Record, ignore_paused: bool) -> Result<OwnedFd, Error> {
+        let status = self.status(record)?;
+        let id = &record.id;
+        let refused =
+            || Error::WrongState { id: id.clone(), state: status.name(), verb: "exec in it" };
+        match status {
+            Status::Created | Status::Running => {}
+            Status::Paused if ignore_paused => {}
+            _ => return Err(refused()),
+        }
+        let life = record.process.ok_or_else(refused)?;
+        life.open().storing("open the process of", id)?.ok_or_else(refused)
+    }
+}
+
+fn execute(
+    record: &Record,
+    init: &OwnedFd,
+    process: &Process,
+    exec: &Exec,
+    console: &mut Console<'_>,
+) -> Result<Newborn, Error> {
+    let env = process.env().iter().flatten().map(|entry| entry.clone().into_bytes()).collect();
+    let mut plan = spec::exec(&record.spec, process, env, false)?;
+    if let Some(process) = &mut plan.process {
+        process.preserve_fds = exec.preserve_fds;
+    }
+    let hierarchy = cgroups::hierarchy()?;
+    let place = match &exec.cgroup {
+        Some(below) => cgroups::below(&record.cgroup, below)?,
+        None => cgroups::of_process(record)?,
+    };
+    let cgroup = hierarchy.open_cgroup(&place)?;
+    let home = fs::File::open("/proc/self/ns/pid").storing("open", "/proc/self/ns/pid")?;
+    let cradle = Cradle {
+        cgroup: cgroup.as_fd(),
+        nest: Nest::Of { other: init.as_fd(), home: home.as_fd() },
+        handles: vec![init.as_fd()],
+    };
+    let mut newborn = Newborn::clone(&plan, cradle)?;
+    newborn.hear(console)?;
+    Ok(newborn)
+}
+
+fn require_console(process: &Process, exec: &Exec) -> Result<(), Error> {
+    let terminal = process.terminal().unwrap_or(false);
+    match (terminal, &exec.console_socket) {
+        (true, None) if exec.detach => {
+            Err(Error::Spec("a terminal needs --console-socket with --detach".to_owned()))
+        }
+        (false, Some(_)) => Err(Error::Spec("--console-socket needs a terminal".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn process(record: &Record, target: &Target) -> Result<Process, Error> {
+    match target {
+        Target::File(path) => {
+            let bytes = fs::read(path).storing("read", path)?;
+            serde_json::from_slice(&bytes)
+                .map_err(|error| Error::Spec(format!("{}: {error}", path.display())))
+        }
+        Target::Command { .. } => {
+            let own = record.spec.process().clone();
+            let own = own.ok_or_else(|| Error::Spec("process is missing".to_owned()))?;
+            adapt(own, target)
+        }
+    }
+}
+
+/// The container's own process, with the changes of a command line.
+fn adapt(mut process: Process, target: &Target) -> Result<Process, Error> {
+    let Target::Command {
+        args,
+        cwd,
+        env,
+        terminal,
+        user,
+        additional_gids,
+        capabilities,
+        no_new_privileges,
+        apparmor,
+        label,
+    } = target
+    else {
+        return Ok(process);
+    };
+    let mut all = process.env().clone().unwrap_or_default();
+    all.extend(env.iter().cloned());
+    process.set_args(Some(args.clone())).set_env(Some(all)).set_terminal(Some(*terminal));
+    if let Some(cwd) = cwd {
+        process.set_cwd(cwd.clone());
+    }
+    if *no_new_privileges {
+        process.set_no_new_privileges(Some(true));
+    }
+    if apparmor.is_some() {
+        process.set_apparmor_profile(apparmor.clone());
+    }
+    if label.is_some() {
+        process.set_selinux_label(label.clone());
+    }
+    let mut identity = match user {
+        Some(text) => parse_user(text, process.user())?,
+        None => process.user().clone(),
+    };
+    let mut groups = identity.additional_gids().clone().unwrap_or_default();
+    groups.extend(additional_gids);
+    identity.set_additional_gids(Some(groups));
+    process.set_user(identity);
+    if !capabilities.is_empty() {
+        let sets = process.capabilities().clone().unwrap_or_else(no_capabilities);
+        process.set_capabilities(Some(with_capabilities(sets, capabilities)?));
+    }
+    Ok(process)
+}
+
+/// `UID[:GID]`, in decimal. Nothing else: a name that looks like a number, or a number that does
+/// not fit, must never end as root (CVE-2026-30892).
+fn parse_user(text: &str, own: &User) -> Result<User, Error> {
+    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
+    let number = |part: &str| {
+        let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let number = part.parse::<u32>().ok().filter(|number| digits && *number != u32::MAX);
+        number.ok_or_else(|| Error::Spec(format!("--user {text:?} is not UID[:GID]")))
+    };
+    let mut user = own.clone();
+    user.set_uid(number(uid)?);
+    if let Some(gid) = gid {
+        user.set_gid(number(gid)?);
+    }
+    Ok(user)
+}
+
+fn no_capabilities() -> LinuxCapabilities {
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(None).set_effective(None).set_permitted(None);
+    sets.set_inheritable(None).set_ambient(None);
+    sets
+}
+
+/// Adds to the sets that a program is judged by, never to the inheritable ones.
+fn with_capabilities(
+    mut sets: LinuxCapabilities,
+    names: &[String],
+) -> Result<LinuxCapabilities, Error> {
+    let more: Result<Vec<Capability>, _> = names
+        .iter()
+        .map(|name| name.parse().map_err(|_| Error::Spec(format!("unknown capability {name:?}"))))
+        .collect();
+    let more = more?;
+    let with = |set: &Option<std::collections::HashSet<Capability>>| {
+        let mut set = set.clone().unwrap_or_default();
+        set.extend(more.iter().copied());
+        Some(set)
+    };
+    let (bounding, effective, permitted) =
+        (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    Ok(sets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_numbers_and_nothing_else() {
+        let own = User::default();
+        let parsed = |text: &str| parse_user(text, &own).map(|user| (user.uid(), user.gid()));
+        assert_eq!(parsed("1").unwrap(), (1, 0));
+        assert_eq!(parsed("1000:7").unwrap(), (1000, 7));
+        assert_eq!(parsed("4294967294").unwrap(), (4_294_967_294, 0));
+        for bad in
+            ["", "root", "-1", "+1", "4294967295", "4294967296", "1:", ":1", "1:x", "0x0", "1 "]
+        {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `run`: create, start and, unless detached, wait and delete.
+
+use crate::error::Error;
+
+use super::Runtime;
+use super::create::{Console, Create, Gate, load};
+use super::foreground::{Foreground, block_signals};
+
+/// What becomes of a container that is run when its process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// It is deleted.
+    Nothing,
+    /// It stays, stopped.
+    Container,
+    /// This process does not wait for it.
+    Detached,
+}
+
+impl Runtime {
+    /// Creates and starts a container; answers its exit code, or 0 if it is detached.
+    ///
+    /// # Errors
+    /// As [`Runtime::create`] and [`Runtime::start`].
+    pub fn run(&self, request: &Create, keep: Keep) -> Result<i32, Error> {
+        let spec = load(&request.bundle)?;
+        let terminal = spec.process().as_ref().and_then(|process| process.terminal());
+        let stays = keep != Keep::Detached;
+        if terminal == Some(true) && request.console_socket.is_none() && !stays {
+            let text = "process.terminal needs --console-socket when the runtime is detached";
+            return Err(Error::Spec(text.to_owned()));
+        }
+        let signals = if stays { Some(block_signals()?) } else { None };
+        let mut console = Console { socket: request.console_socket.as_deref(), master: None };
+        let (hold, newborn) = self.make(request, spec, Gate::Open, &mut console)?;
+        drop(hold);
+        let (Some(child), Some(signals)) = (newborn.keep(), signals) else {
+            return Ok(0);
+        };
+        let code = Foreground { child, master: console.master, signals }.wait()?;
+        if keep == Keep::Nothing {
+            self.delete(&request.id, true)?;
+        }
+        Ok(code)
+    }
+}
