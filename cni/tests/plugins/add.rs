@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth_cni::{Attachment, Capabilities, Error, NetworkStatus, PortMapping, Protocol};
 use serde_json::json;
 
-use crate::node::{NETNS, Node, answer, container};
+use crate::node::{NETNS, Node, answer, container, id};
 
 #[tokio::test]
 async fn plugins_run_in_order_each_with_the_result_before() {
@@ -41,14 +41,16 @@ async fn a_plugin_sees_the_specifications_environment_only() {
         .filter(|line| ["CNI_", "PATH="].iter().any(|own| line.starts_with(own)))
         .collect();
     environment.sort_unstable();
-    let bin = node.root.path().join("bin");
+    let (bin, id) = (node.root.path().join("bin"), id());
     assert_eq!(
         environment,
         [
-            "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web-0;\
-             K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=u-1",
+            &format!(
+                "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web-0;\
+                 K8S_POD_INFRA_CONTAINER_ID={id};K8S_POD_UID=u-1"
+            ),
             "CNI_COMMAND=ADD",
-            "CNI_CONTAINERID=c1",
+            &format!("CNI_CONTAINERID={id}"),
             "CNI_IFNAME=eth0",
             &format!("CNI_NETNS={NETNS}"),
             &format!("CNI_PATH={}", bin.display()),
@@ -84,8 +86,9 @@ async fn the_record_is_there_before_the_first_plugin_and_holds_the_result_after_
     node.plugin(
         "first",
         &format!(
-            "cp {}/pods-c1-eth0 $LOG/owed\necho '{}'",
+            "cp {}/pods-{}-eth0 $LOG/owed\necho '{}'",
             results.display(),
+            id(),
             answer("10.0.0.2/8")
         ),
     );
@@ -125,7 +128,7 @@ async fn what_is_attached_is_not_attached_again() {
 async fn without_a_namespace_nothing_runs() {
     let node = Node::new(&[json!("first")]);
     node.recorder("first", &answer("10.0.0.2/24"));
-    let bare = Attachment::new("c1", "eth0").unwrap();
+    let bare = Attachment::new(&id(), "eth0").unwrap();
     assert!(matches!(node.add(&bare).await, Err(Error::Argument { .. })));
     assert_eq!((node.calls().len(), node.record()), (0, None));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use berth_cni::{Attachment, Capabilities, Error};
 use serde_json::{Value, json};
 
-use crate::node::{NETNS, Node, answer, configure, container};
+use crate::node::{NETNS, Node, answer, configure, container, id};
 
 async fn attached(plugins: &[Value]) -> Node {
     let node = Node::new(plugins);
@@ -61,7 +61,7 @@ async fn a_namespace_that_is_gone_is_not_named() {
         (Some(Path::new("/gone")), "CNI_NETNS=\n".into()),
         (None, "CNI_NETNS=\n".into()),
     ] {
-        let mut container = Attachment::new("c1", "eth0").unwrap();
+        let mut container = Attachment::new(&id(), "eth0").unwrap();
         if let Some(netns) = netns {
             container = container.netns(netns).unwrap();
         }
@@ -81,7 +81,8 @@ async fn failures_do_not_stop_it_and_are_all_told() {
         panic!("succeeded, or failed otherwise");
     };
     let told: Vec<_> = failures.iter().map(Error::to_string).collect();
-    let of = |plugin| format!("DEL of container c1 by plugin {plugin} of network pods: ");
+    let id = id();
+    let of = |plugin| format!("DEL of container {id} by plugin {plugin} of network pods: ");
     let bin = node.root.path().join("bin");
     assert_eq!(
         told,

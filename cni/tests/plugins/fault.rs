@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use berth_cni::{Error, Fault};
 use serde_json::json;
 
-use crate::node::{Node, answer, container};
+use crate::node::{Node, answer, container, id};
 
 /// Far above what any of these takes, far below the deadline of a plugin that
 /// would really hang.
@@ -23,7 +23,7 @@ async fn fault(node: &Node) -> Fault {
     let added = tokio::time::timeout(SOON, node.add(&container())).await.expect("hangs");
     match added.unwrap_err() {
         Error::Plugin { fault, call } => {
-            assert_eq!((call.plugin.as_str(), call.container_id.as_str()), ("bad", "c1"));
+            assert_eq!((call.plugin.as_str(), call.container_id), ("bad", id()));
             fault
         }
         other => panic!("not the plugin's fault: {other}"),

@@ -102,14 +102,14 @@ impl Node {
         self.cni.add(&self.network().await, attachment).await
     }
 
-    /// The record of container `c1`, if there is one.
+    /// The record of the test's container, if there is one.
     pub(crate) fn record(&self) -> Option<Value> {
         let text = fs::read(self.record_path()).ok()?;
         Some(serde_json::from_slice(&text).unwrap())
     }
 
     pub(crate) fn record_path(&self) -> PathBuf {
-        self.root.path().join("results/pods-c1-eth0")
+        self.root.path().join(format!("results/pods-{}-eth0", id()))
     }
 }
 
@@ -125,9 +125,16 @@ pub(crate) fn configure(root: &Path, plugins: &[Value]) {
     fs::rename(draft, file).unwrap();
 }
 
-/// Container `c1` with a namespace.
+/// The id of the test's container, which no other test has: a DEL after an ADD that did not come
+/// to its end kills every plugin on the machine that carries the container's id.
+pub(crate) fn id() -> String {
+    let test = std::thread::current().name().unwrap_or_default().replace("::", ".");
+    format!("{test}-{}", std::process::id())
+}
+
+/// The test's container with a namespace.
 pub(crate) fn container() -> Attachment {
-    Attachment::new("c1", "eth0").unwrap().netns(Path::new(NETNS)).unwrap()
+    Attachment::new(&id(), "eth0").unwrap().netns(Path::new(NETNS)).unwrap()
 }
 
 /// An answer to an ADD with one address.
