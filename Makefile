@@ -11,7 +11,7 @@ NEXTEST := $(shell command -v cargo-nextest)
 .PHONY: help build install check test bench demo clean FORCE
 help:
 	@echo 'make demo     run a real pod from a real image, and look at it'
-	@echo 'make build    berthd, berth and berth-shim, static, in $(BIN)'
+	@echo 'make build    berthd, berth, berth-shim and berth-oci, static, in $(BIN)'
 	@echo 'make install  put them below DESTDIR, as a package does'
 	@echo 'make check    format, lints, documentation, arrows and shape of the code'
 	@echo 'make test     all tests, against a real registry, real plugins, real kernels'
@@ -20,15 +20,15 @@ help:
 build:
 	@.ci/packages build
 	$(STATIC) --release -p berth-cri-server -p berth-cli
-	$(STATIC) --profile shim -p berth-runtime --bin berth-shim
+	$(STATIC) --profile shim -p berth-runtime
 	@install -d $(BIN)
 	@install target/$(TRIPLE)/release/berthd target/$(TRIPLE)/release/berth $(BIN)
-	@install target/$(TRIPLE)/shim/berth-shim $(BIN)
+	@install target/$(TRIPLE)/shim/berth-shim target/$(TRIPLE)/shim/berth-oci $(BIN)
 
 PREFIX := /usr
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/berth $(DESTDIR)/etc/berth
-	install $(BIN)/berthd $(BIN)/berth $(DESTDIR)$(PREFIX)/bin
+	install $(BIN)/berthd $(BIN)/berth $(BIN)/berth-oci $(DESTDIR)$(PREFIX)/bin
 	install $(BIN)/berth-shim $(DESTDIR)$(PREFIX)/libexec/berth
 	$(BIN)/berthd config default > $(DESTDIR)/etc/berth/config.toml
 

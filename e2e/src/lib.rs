@@ -10,6 +10,7 @@ pub mod fault;
 pub mod image;
 pub mod network;
 pub mod node;
+pub mod oci;
 pub mod place;
 pub mod process;
 pub mod registry;

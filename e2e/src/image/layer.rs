@@ -149,6 +149,14 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// A small root file system in which busybox is every command.
+    ///
+    /// # Errors
+    /// If the machine has no static busybox; the message tells how to get it.
+    pub fn busybox() -> Result<Self> {
+        super::busybox::layer()
+    }
+
     /// A layer without entries.
     pub fn new() -> Self {
         Self::default()

@@ -31,6 +31,7 @@ mod logs_files;
 mod network_bridge;
 mod network_config;
 mod network_faults;
+mod oci_lifecycle;
 mod operations;
 mod pods_files;
 mod pods_kernel;
