@@ -15,7 +15,7 @@ help:
 	@echo 'make install  put them below DESTDIR, as a package does'
 	@echo 'make check    format, lints, documentation, arrows and shape of the code'
 	@echo 'make test     all tests, against a real registry, real plugins, real kernels'
-	@echo 'make bench    berthd beside containerd, in one run'
+	@echo 'make bench    berthd beside containerd, berth-oci beside crun and runc'
 
 build:
 	@.ci/packages build
@@ -60,7 +60,8 @@ endif
 
 bench: build
 	@.ci/packages bench
-	$(ROOT) cargo bench --locked -p berth-e2e -- --engines berthd,containerd
+	$(ROOT) cargo bench --locked -p berth-e2e --bench engines -- --engines berthd,containerd
+	$(ROOT) cargo bench --locked -p berth-e2e --bench bundles -- --runtimes berth-oci,crun,runc
 
 demo:
 	@.ci/packages demo

@@ -2,6 +2,7 @@
 //! turn by turn, so that whatever else the machine does falls on all alike. Ratios between the
 //! engines of one run mean something; absolute figures hold for one machine only.
 
+mod bundles;
 mod lifecycle;
 mod memory;
 mod pull;
@@ -19,6 +20,7 @@ use crate::network;
 use crate::place::Place;
 use crate::registry::Registry;
 
+pub use bundles::{BundlePlan, run_bundles};
 pub use samples::Samples;
 pub use table::{Row, Table, Unit};
 

@@ -119,6 +119,14 @@ pub fn memory(pid: i32, lines: &[&str]) -> Result<u64> {
     sizes.sum()
 }
 
+/// The most memory that a process has had resident since its last execve, in KiB.
+pub fn peak_memory(pid: i32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("a peak")?;
+    line.split_whitespace().next().context("a size")?.parse().context("a number")
+}
+
 /// The lines of `smaps_rollup` that count what a process shares with nobody.
 pub const PRIVATE: [&str; 2] = ["Private_Clean:", "Private_Dirty:"];
 
