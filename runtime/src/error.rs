@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::hooks::Kind;
 use crate::protocol::{Failure, Step};
 
 /// An error of this crate.
@@ -79,6 +80,16 @@ pub enum Error {
         /// How long was waited.
         after: Duration,
     },
+    /// A hook failed.
+    #[error("error running {kind} hook #{index}: {cause}")]
+    Hook {
+        /// When it was run.
+        kind: Kind,
+        /// Its place in the list.
+        index: usize,
+        /// Its program, how it ended and what it said.
+        cause: String,
+    },
     /// The log file cannot be opened.
     #[error("open log {}", .path.display())]
     Log {
@@ -124,9 +135,15 @@ impl Error {
             (Step::Command, libc::ENOENT | libc::ENOTDIR) => StartFault::CommandNotFound,
             (Step::Command, _) => StartFault::CommandNotExecutable,
             (Step::WorkingDirectory, _) => StartFault::WorkingDirectory,
-            (Step::Mount | Step::Device | Step::Identity | Step::Kernel, _) => {
-                StartFault::Specification
-            }
+            (
+                Step::Mount
+                | Step::Device
+                | Step::Identity
+                | Step::Kernel
+                | Step::Label
+                | Step::Hook,
+                _,
+            ) => StartFault::Specification,
             _ => StartFault::Internal,
         })
     }

@@ -288,4 +288,8 @@ pub enum Step {
     WorkingDirectory = 9,
     /// Executing the command.
     Command = 10,
+    /// A hook.
+    Hook = 12,
+    /// AppArmor and SELinux.
+    Label = 13,
 }

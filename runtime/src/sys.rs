@@ -13,6 +13,7 @@ pub(crate) mod fds;
 pub(crate) mod image;
 pub(crate) mod mount;
 pub(crate) mod signal;
+pub(crate) mod task;
 pub(crate) mod watch;
 
 use std::io;
