@@ -6,12 +6,14 @@
 mod attributes;
 mod filesystem;
 mod hooks;
+mod json;
 mod label;
 mod numbers;
 mod options;
 mod process;
 mod scheduler;
 mod sysctl;
+mod validate;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +29,7 @@ pub use options::mount_options;
 pub use process::{all_capabilities, exec, known_capabilities};
 pub(crate) use sysctl::owner as sysctl_owner;
 pub use sysctl::sysctl;
+pub use validate::{parse, parse_process};
 
 /// Where the root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -154,8 +154,7 @@ impl Parent for Console<'_> {
 pub(super) fn load(bundle: &Path) -> Result<Spec, Error> {
     let path = bundle.join("config.json");
     let bytes = fs::read(&path).storing("read", &path)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::Spec(format!("{}: {error}", path.display())))
+    spec::parse(&bytes)
 }
 
 /// A process with a terminal that nobody would hold, or the other way round.

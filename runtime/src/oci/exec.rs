@@ -152,8 +152,7 @@ fn process(record: &Record, target: &Target) -> Result<Process, Error> {
     match target {
         Target::File(path) => {
             let bytes = fs::read(path).storing("read", path)?;
-            serde_json::from_slice(&bytes)
-                .map_err(|error| Error::Spec(format!("{}: {error}", path.display())))
+            spec::parse_process(&bytes)
         }
         Target::Command { .. } => {
             let own = record.spec.process().clone();

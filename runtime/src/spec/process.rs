@@ -51,6 +51,13 @@ pub(super) fn process(spec: &Spec, around: &Surroundings<'_>) -> Result<Process,
     Ok(process)
 }
 
+/// Checks the process of a specification.
+pub(super) fn check(spec: &Spec) -> Result<Process, Error> {
+    let process = spec.process().as_ref().ok_or_else(|| at("process", "is missing"))?;
+    attributes::final_cpus(process)?;
+    convert(process, spec.linux().as_ref(), Vec::new(), false)
+}
+
 fn convert(
     process: &OciProcess,
     linux: Option<&Linux>,
