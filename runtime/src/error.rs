@@ -90,6 +90,16 @@ pub enum Error {
         /// Its program, how it ended and what it said.
         cause: String,
     },
+    /// A network interface of the host could not be moved into a container.
+    #[error("linux.netDevices.{device}: {attempt}: {source}")]
+    NetDevice {
+        /// Its name on the host.
+        device: String,
+        /// What was attempted.
+        attempt: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The log file cannot be opened.
     #[error("open log {}", .path.display())]
     Log {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::plan::Plan;
 
-use super::{at, hooks, json as text, label, names, process, sysctl};
+use super::{at, hooks, json as text, label, names, net_devices, process, rdt, sysctl};
 
 /// Reads a `config.json`.
 ///
@@ -63,6 +63,8 @@ fn check(spec: &Spec) -> Result<(), Error> {
         return Err(at("annotations", "has an empty key"));
     }
     hooks::hooks(spec)?;
+    net_devices(spec)?;
+    rdt(spec, "")?;
     spec.linux().as_ref().map_or(Ok(()), |linux| check_linux(spec, linux))
 }
 

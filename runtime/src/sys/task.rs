@@ -56,6 +56,18 @@ pub(crate) fn set_affinity(words: &[u64]) -> io::Result<()> {
     Ok(())
 }
 
+/// `sched_getaffinity(2)`, with room for as many processors as Linux can be built for.
+pub(crate) fn affinity() -> io::Result<Vec<u64>> {
+    let mut words = vec![0_u64; 128];
+    // SAFETY: the kernel writes no more bytes than the slice is long.
+    let written = check(unsafe {
+        let size = size_of_val(words.as_slice());
+        libc::syscall(libc::SYS_sched_getaffinity, 0, size, words.as_mut_ptr())
+    })?;
+    words.truncate(usize::try_from(written).unwrap_or(0).div_ceil(size_of::<u64>()));
+    Ok(words)
+}
+
 /// `set_mempolicy(2)`.
 pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
     // The kernel takes one bit less than it is told.
