@@ -15,6 +15,7 @@
 //!
 //! Reference: the OCI runtime specification, `runtime.md`, and the command line of runc.
 
+mod attend;
 mod birth;
 mod cgroups;
 mod create;

@@ -15,6 +15,7 @@ use crate::protocol::PidNamespace;
 use crate::socket;
 use crate::spec::{self, Blueprint, Rootfs, Surroundings};
 
+use super::attend::{self, Attendant};
 use super::birth::{Cradle, Newborn, Parent};
 use super::life::Life;
 use super::record::{GATE, Hold, Record, absolute};
@@ -116,10 +117,12 @@ impl Runtime {
             }
         };
         let handles = handles.iter().map(OwnedFd::as_fd).collect();
+        let mut attendant = Attendant::new(record, console)?;
+        plan.announce = attendant.is_needed();
         let mut newborn = Newborn::clone(&plan, Cradle { cgroup: cgroup.as_fd(), nest, handles })?;
         record.process = Some(Life::of(newborn.pid()).storing("look at", "the new process")?);
         self.save(record)?;
-        newborn.hear(console)?;
+        newborn.hear(&mut attendant)?;
         Ok(newborn)
     }
 }
@@ -211,6 +214,9 @@ fn blueprint(record: &Record, request: &Create) -> Result<Blueprint, Error> {
     let mut blueprint = spec::plan(&record.spec, &around)?;
     if let Some(process) = &mut blueprint.plan.process {
         process.preserve_fds = request.preserve_fds;
+    }
+    if let Some(hooks) = &mut blueprint.plan.hooks {
+        hooks.about = attend::about(record);
     }
     Ok(blueprint)
 }

@@ -5,6 +5,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::error::{Error, Storing as _};
 
+use super::attend;
 use super::life::wait_for;
 use super::record::{Record, Status};
 use super::{Runtime, cgroups};
@@ -56,6 +57,7 @@ impl Runtime {
             }
         }
         hierarchy.remove_blocking(&record.cgroup)?;
+        attend::gone(record)?;
         self.forget(&record.id)
     }
 }

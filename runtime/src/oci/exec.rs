@@ -10,6 +10,7 @@ use crate::error::{Error, Storing as _};
 use crate::newborn::Nest;
 use crate::spec;
 
+use super::attend;
 use super::birth::{Cradle, Newborn};
 use super::create::{Console, write_pid};
 use super::foreground::{Foreground, block_signals};
@@ -132,7 +133,9 @@ fn execute(
         nest: Nest::Of { other: init.as_fd(), home: home.as_fd() },
         handles: vec![init.as_fd()],
     };
-    let mut newborn = Newborn::clone(&plan, cradle)?;
+    let initial = spec::initial_cpus(process)?;
+    let mut newborn = Newborn::clone_on(initial.as_ref(), &plan, cradle)?;
+    attend::joined(record, newborn.pid())?;
     newborn.hear(console)?;
     Ok(newborn)
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::hooks::Kind;
 use crate::spec;
 
 /// What can be said before any container is there.
@@ -9,7 +10,7 @@ pub fn features() -> Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",
-        "hooks": [],
+        "hooks": Kind::ALL.map(|kind| kind.to_string()),
         "mountOptions": spec::mount_options(),
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
@@ -22,9 +23,19 @@ pub fn features() -> Value {
                 "rdma": true,
             },
             "seccomp": { "enabled": false },
-            "apparmor": { "enabled": false },
-            "selinux": { "enabled": false },
-            "intelRdt": { "enabled": false },
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": true },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
+            "memoryPolicy": {
+                "modes": [
+                    "MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED",
+                    "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE",
+                ],
+                "flags": [
+                    "MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES",
+                ],
+            },
+            "netDevices": { "enabled": true },
             "mountExtensions": { "idmap": { "enabled": false } },
         },
         "annotations": { "org.berth.version": env!("CARGO_PKG_VERSION") },
