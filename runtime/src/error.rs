@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cgroup::Undone;
 use crate::protocol::{Failure, Step};
 
 /// An error of this crate.
@@ -37,7 +38,7 @@ pub enum Error {
         limit: String,
     },
     /// The kernel refused a limit.
-    #[error("set {file} of cgroup {cgroup} to {value:?}")]
+    #[error("{field}: set {file} of cgroup {cgroup} to {value:?}{}", set_back(.undone))]
     Limit {
         /// The cgroup's path below the hierarchy's root.
         cgroup: String,
@@ -45,8 +46,12 @@ pub enum Error {
         file: String,
         /// What was written.
         value: String,
+        /// The field of the specification that asks for it.
+        field: String,
         /// The kernel's answer.
         source: io::Error,
+        /// Files that had been changed by then, last first, and are as before again.
+        undone: Vec<Undone>,
     },
     /// A cgroup could not be made, entered or removed.
     #[error("{attempt} cgroup {cgroup}")]
@@ -150,6 +155,11 @@ fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     text.to_lowercase()
+}
+
+fn set_back(undone: &[Undone]) -> String {
+    let list: Vec<_> = undone.iter().map(ToString::to_string).collect();
+    if list.is_empty() { String::new() } else { format!(" ({})", list.join(", ")) }
 }
 
 fn humantime(duration: &Duration) -> String {
