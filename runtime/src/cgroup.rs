@@ -8,6 +8,7 @@ mod change;
 mod devices;
 mod events;
 pub mod limits;
+pub(crate) mod oom;
 mod path;
 mod stats;
 mod tree;
@@ -30,7 +31,6 @@ use events::{Event, Events};
 pub use change::Undone;
 pub use path::CgroupPath;
 pub use stats::Stats;
-pub(crate) use stats::oom_kills;
 
 /// `CGROUP2_SUPER_MAGIC`.
 const CGROUP2: libc::c_long = 0x6367_7270;
@@ -255,7 +255,7 @@ impl Hierarchy {
     /// How many processes of a cgroup the kernel has killed for memory; none where there is no
     /// memory controller.
     pub fn oom_kills(&self, path: &CgroupPath) -> u64 {
-        self.open_cgroup(path).map_or(0, |cgroup| oom_kills(cgroup.as_fd()))
+        self.open_cgroup(path).map_or(0, |cgroup| oom::oom_kills(cgroup.as_fd()))
     }
 
     /// Waits until no process is left in and below a cgroup; one that is gone has none.
