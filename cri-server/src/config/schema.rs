@@ -175,6 +175,9 @@ section! {
         /// StartContainer.
         container_start: Timeout = Timeout::minutes(2),
 
+        /// UpdateContainerResources.
+        container_update: Timeout = Timeout::minutes(2),
+
         /// StopContainer, beyond the time that the request gives the container.
         stop_margin: Timeout = Timeout::minutes(1),
 
