@@ -11,6 +11,7 @@ pub mod limits;
 pub(crate) mod oom;
 mod path;
 mod stats;
+pub mod systemd;
 mod tree;
 
 use std::collections::BTreeSet;

@@ -63,6 +63,16 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// systemd did not do what it was asked for.
+    #[error("{attempt} unit {unit}: systemd: {cause}")]
+    Systemd {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The unit.
+        unit: String,
+        /// What systemd or the bus answers.
+        cause: String,
+    },
     /// A process could not be made.
     #[error("{}", describe(.0))]
     Start(Failure),
