@@ -111,6 +111,49 @@ impl Fault {
     }
 }
 
+/// What is asked of the manager.
+#[derive(Clone, Copy, Debug)]
+enum Call<'a> {
+    Start(&'a str, &'a [Property]),
+    Stop(&'a str),
+    Set(&'a str, &'a [Property]),
+    Reset(&'a str),
+}
+
+impl Call<'_> {
+    async fn make(self, manager: &ManagerProxy<'_>) -> Result<(), Fault> {
+        match self {
+            Self::Set(name, properties) => {
+                Ok(manager.set_unit_properties(name, true, &variants(properties)).await?)
+            }
+            Self::Reset(name) => Ok(manager.reset_failed_unit(name).await?),
+            Self::Start(..) | Self::Stop(_) => self.make_and_wait(manager).await,
+        }
+    }
+
+    /// Makes a call that answers with a job, and waits for the end of that.
+    async fn make_and_wait(self, manager: &ManagerProxy<'_>) -> Result<(), Fault> {
+        let mut ends = manager.receive_job_removed().await?;
+        let job = match self {
+            Self::Start(name, properties) => {
+                manager.start_transient_unit(name, "fail", &variants(properties), &[]).await?
+            }
+            Self::Stop(name) => manager.stop_unit(name, "replace").await?,
+            Self::Set(..) | Self::Reset(_) => return Ok(()),
+        };
+        while let Some(signal) = ends.next().await {
+            let end = signal.args()?;
+            if end.job == job {
+                return match end.result {
+                    "done" => Ok(()),
+                    other => Err(Fault::Job(other.to_owned())),
+                };
+            }
+        }
+        Err(Fault::Bus(zbus::Error::Failure("the connection was closed".to_owned())))
+    }
+}
+
 impl Systemd {
     /// The systemd on the bus at `address`, the system's if absent. Nothing is connected to
     /// before the first call.
@@ -135,16 +178,15 @@ impl Systemd {
         properties: &[Property],
     ) -> Result<(), Error> {
         let all = [&of_scope(description, &unit.slice, pid), properties].concat();
-        let all = variants(&all);
-        let name = unit.name.as_str();
-        let mut started = self.start_once(name, &all).await;
+        let start = Call::Start(&unit.name, &all);
+        let mut started = self.call(start).await;
         if started.as_ref().is_err_and(|fault| fault.is("UnitExists")) {
             // A failed unit keeps its name until somebody has looked at it.
-            let _ = self.stop_and_reset(name).await;
-            started = self.start_once(name, &all).await;
+            let _ = self.stop_and_reset(&unit.name).await;
+            started = self.call(start).await;
         }
         if started.is_err() {
-            let _ = self.stop_and_reset(name).await;
+            let _ = self.stop_and_reset(&unit.name).await;
         }
         started.map_err(|fault| failed("start", unit, fault, self.0.patience))
     }
@@ -154,11 +196,8 @@ impl Systemd {
     /// # Errors
     /// [`Error::Systemd`] if systemd refuses or does not answer.
     pub async fn set(&self, unit: &Unit, properties: &[Property]) -> Result<(), Error> {
-        let properties = &variants(properties);
-        let set = self.call(async |manager| {
-            Ok(manager.set_unit_properties(&unit.name, true, properties).await?)
-        });
-        set.await.map_err(|fault| failed("set properties of", unit, fault, self.0.patience))
+        let set = self.call(Call::Set(&unit.name, properties)).await;
+        set.map_err(|fault| failed("set properties of", unit, fault, self.0.patience))
     }
 
     /// Stops a unit, which ends what runs in it, and forgets it; one that is gone is fine.
@@ -170,55 +209,19 @@ impl Systemd {
         stopped.map_err(|fault| failed("stop", unit, fault, self.0.patience))
     }
 
-    async fn start_once(
-        &self,
-        name: &str,
-        properties: &[(&str, Variant<'_>)],
-    ) -> Result<(), Fault> {
-        self.job(async |manager| {
-            Ok(manager.start_transient_unit(name, "fail", properties, &[]).await?)
-        })
-        .await
-    }
-
     async fn stop_and_reset(&self, name: &str) -> Result<(), Fault> {
-        let stopped = self.job(async |manager| Ok(manager.stop_unit(name, "replace").await?)).await;
+        let stopped = self.call(Call::Stop(name)).await;
         // Nothing to reset is the rule.
-        let _ = self.call(async |manager| Ok(manager.reset_failed_unit(name).await?)).await;
+        let _ = self.call(Call::Reset(name)).await;
         match stopped {
             Err(fault) if fault.is("NoSuchUnit") => Ok(()),
             stopped => stopped,
         }
     }
 
-    /// Makes a call that answers with a job, and waits for the end of that.
-    async fn job(
-        &self,
-        ask: impl AsyncFn(&ManagerProxy<'_>) -> Result<OwnedObjectPath, Fault>,
-    ) -> Result<(), Fault> {
-        let result = self.call(async |manager| {
-            let mut ends = manager.receive_job_removed().await?;
-            let job = ask(manager).await?;
-            while let Some(signal) = ends.next().await {
-                let end = signal.args()?;
-                if end.job == job {
-                    return Ok(end.result.to_owned());
-                }
-            }
-            Err(Fault::Bus(zbus::Error::Failure("the connection was closed".to_owned())))
-        });
-        match result.await?.as_str() {
-            "done" => Ok(()),
-            other => Err(Fault::Job(other.to_owned())),
-        }
-    }
-
-    /// Makes a call, over a new connection if the one that was there turns out to be broken.
-    async fn call<T>(
-        &self,
-        ask: impl AsyncFn(&ManagerProxy<'_>) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let result = timeout(self.0.patience, self.call_or_reconnect(ask)).await;
+    /// Makes a call, within the deadline.
+    async fn call(&self, call: Call<'_>) -> Result<(), Fault> {
+        let result = timeout(self.0.patience, self.call_or_reconnect(call)).await;
         if result.is_err() {
             // Whatever it waits for, the next caller does not have to.
             *self.0.manager.lock().await = None;
@@ -226,12 +229,10 @@ impl Systemd {
         result?
     }
 
-    async fn call_or_reconnect<T>(
-        &self,
-        ask: impl AsyncFn(&ManagerProxy<'_>) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+    /// Makes a call, over a new connection if the one that was there turns out to be broken.
+    async fn call_or_reconnect(&self, call: Call<'_>) -> Result<(), Fault> {
         let (manager, new) = self.manager().await?;
-        let result = ask(&manager).await;
+        let result = call.make(&manager).await;
         if !result.as_ref().is_err_and(Fault::is_broken) {
             return result;
         }
@@ -240,7 +241,7 @@ impl Systemd {
             return result;
         }
         let (manager, _) = self.manager().await?;
-        ask(&manager).await
+        call.make(&manager).await
     }
 
     /// The manager, and whether it has just been connected to.
