@@ -7,7 +7,7 @@ use crate::error::Error;
 const DEFAULT_SLICE: &str = "system.slice";
 
 /// A scope: a unit for processes that systemd did not start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Unit {
     /// The slice that it is in, by its own name, as in `kubepods-burstable.slice`.
     pub slice: String,
