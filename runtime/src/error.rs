@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cgroup::Undone;
 use crate::hooks::Kind;
 use crate::protocol::{Failure, Step};
 
@@ -38,7 +39,7 @@ pub enum Error {
         limit: String,
     },
     /// The kernel refused a limit.
-    #[error("set {file} of cgroup {cgroup} to {value:?}")]
+    #[error("{field}: set {file} of cgroup {cgroup} to {value:?}{}", set_back(.undone))]
     Limit {
         /// The cgroup's path below the hierarchy's root.
         cgroup: String,
@@ -46,8 +47,12 @@ pub enum Error {
         file: String,
         /// What was written.
         value: String,
+        /// The field of the specification that asks for it.
+        field: String,
         /// The kernel's answer.
         source: io::Error,
+        /// Files that had been changed by then, last first, and are as before again.
+        undone: Vec<Undone>,
     },
     /// A cgroup could not be made, entered or removed.
     #[error("{attempt} cgroup {cgroup}")]
@@ -58,6 +63,16 @@ pub enum Error {
         cgroup: String,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// systemd did not do what it was asked for.
+    #[error("{attempt} unit {unit}: systemd: {cause}")]
+    Systemd {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The unit.
+        unit: String,
+        /// What systemd or the bus answers.
+        cause: String,
     },
     /// A process could not be made.
     #[error("{}", describe(.0))]
@@ -177,6 +192,11 @@ fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     text.to_lowercase()
+}
+
+fn set_back(undone: &[Undone]) -> String {
+    let list: Vec<_> = undone.iter().map(ToString::to_string).collect();
+    if list.is_empty() { String::new() } else { format!(" ({})", list.join(", ")) }
 }
 
 fn humantime(duration: &Duration) -> String {

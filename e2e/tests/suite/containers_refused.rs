@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 use berth_e2e::client::cri::{
-    Capability, ContainerConfig, ContainerState, ContainerStatsRequest, CreateContainerRequest,
-    Device, Int64Value, LinuxContainerSecurityContext as Security, Mount, SecurityProfile,
-    UpdateContainerResourcesRequest,
+    AttachRequest, Capability, ContainerConfig, ContainerState, ContainerStatsRequest,
+    CreateContainerRequest, Device, Int64Value, LinuxContainerSecurityContext as Security, Mount,
+    SecurityProfile, UpdateContainerResourcesRequest,
 };
 use berth_e2e::client::{Code, Container, ContainerSpec, assert_refused, container, pod};
 use berth_e2e::daemon::{Engine, Setup};
@@ -268,7 +268,14 @@ fn what_is_unknown_is_named_or_gone() {
         assert_refused(empty, Code::InvalidArgument, &["pod_sandbox_id is missing"]);
         let update = UpdateContainerResourcesRequest::default();
         let update = client.runtime().update_container_resources(update).await;
-        assert_refused(update, Code::Unimplemented, &["UpdateContainerResources"]);
+        assert_refused(update, Code::InvalidArgument, &words);
+        assert_refused(
+            client.container("nosuch").update(|_| ()).await,
+            Code::NotFound,
+            &["nosuch"],
+        );
+        let attach = client.runtime().attach(AttachRequest::default()).await;
+        assert_refused(attach, Code::Unimplemented, &["Attach"]);
         Ok(())
     });
 }

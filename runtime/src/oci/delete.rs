@@ -8,7 +8,7 @@ use crate::error::{Error, Storing as _};
 use super::attend;
 use super::life::wait_for;
 use super::record::{Record, Status};
-use super::{Runtime, cgroups};
+use super::{Runtime, cgroups, scope};
 
 /// How long a killed process may take to go.
 const DEATH: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -57,6 +57,7 @@ impl Runtime {
             }
         }
         hierarchy.remove_blocking(&record.cgroup)?;
+        scope::release(record)?;
         attend::gone(record)?;
         self.forget(&record.id)
     }
