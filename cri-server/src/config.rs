@@ -37,7 +37,7 @@ pub use load::{DEFAULT_FILE, Loaded, Sources};
 pub use quantity::{Mode, Size, Timeout};
 pub use render::{Effective, default_file, effective, show};
 pub use schema::{Admin, Cni, Directories, Grpc, Image, Log, Metrics, Runtime, Timeouts};
-pub use word::{Capability, LogFormat, LogLevel, MissingControllers};
+pub use word::{Capability, CgroupDriver, LogFormat, LogLevel, MissingControllers};
 
 use section::Section;
 

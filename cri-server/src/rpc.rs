@@ -32,6 +32,7 @@ pub(crate) mod status;
 mod stop_container;
 mod stop_pod_sandbox;
 pub(crate) mod table;
+mod update_container_resources;
 mod version;
 mod view;
 
@@ -60,6 +61,8 @@ service! {
         ContainerStatus container_status(ContainerStatusRequest) -> ContainerStatusResponse;
         ReopenContainerLog reopen_container_log(ReopenContainerLogRequest)
             -> ReopenContainerLogResponse;
+        UpdateContainerResources update_container_resources(UpdateContainerResourcesRequest)
+            -> UpdateContainerResourcesResponse;
         ExecSync exec_sync(ExecSyncRequest) -> ExecSyncResponse;
         ContainerStats container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
         ListContainerStats list_container_stats(ListContainerStatsRequest)
@@ -69,8 +72,6 @@ service! {
     }
     streams {}
     later {
-        UpdateContainerResources update_container_resources(UpdateContainerResourcesRequest)
-            -> UpdateContainerResourcesResponse;
         Exec exec(ExecRequest) -> ExecResponse;
         Attach attach(AttachRequest) -> AttachResponse;
         PortForward port_forward(PortForwardRequest) -> PortForwardResponse;

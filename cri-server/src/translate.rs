@@ -20,7 +20,9 @@ mod sysctls;
 
 use tonic::Status;
 
-pub use resources::to_oci as resources_to_oci;
+pub use resources::{
+    merge as merge_resources, to_oci as resources_to_oci, update_to_oci as updated_resources_to_oci,
+};
 
 /// Longest name that a client may give an object: that of a DNS subdomain, which Kubernetes'
 /// own names keep to.

@@ -4,10 +4,15 @@
 //! of ours carries the extended attribute `trusted.berth`, whose value is the state directory
 //! of its daemon, so that the audit finds those that nobody remembers.
 
+mod change;
 mod devices;
+mod events;
 pub mod limits;
+pub(crate) mod oom;
 mod path;
 mod stats;
+pub mod systemd;
+mod tree;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,21 +20,18 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
-use rustix::fs::{Mode, OFlags, XattrFlags};
-use tokio::io::Interest;
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::Error;
-use crate::sys::watch::watch;
 
+use events::{Event, Events};
+
+pub use change::Undone;
 pub use path::CgroupPath;
 pub use stats::Stats;
-pub(crate) use stats::oom_kills;
-
-/// The attribute by which a cgroup is known as ours.
-const OWNER: &str = "trusted.berth";
 
 /// `CGROUP2_SUPER_MAGIC`.
 const CGROUP2: libc::c_long = 0x6367_7270;
@@ -95,24 +97,46 @@ impl Hierarchy {
     /// then stays, for the caller's teardown.
     pub fn create(&self, path: &CgroupPath, resources: &LinuxResources) -> Result<(), Error> {
         let writes = self.possible(limits::plan(resources)?)?;
+        let rules = resources.devices().as_deref().map(devices::parse).transpose()?;
         self.make_directories(path)?;
         let failed = |attempt| path.failed(attempt);
         let directory = self.directory(path);
         let fd = open_directory(&directory).map_err(failed("open"))?;
         for write in writes {
-            fs::write(directory.join(&write.file), &write.value).map_err(|source| {
-                Error::Limit {
-                    cgroup: path.to_string(),
-                    file: write.file,
-                    value: write.value,
-                    source,
-                }
-            })?;
+            if let Err(source) = change::write(&directory, &write) {
+                return Err(not_set(path, write, source, Vec::new()));
+            }
         }
-        if let Some(rules) = resources.devices() {
-            self.0.filters.apply(fd.as_fd(), rules).map_err(failed("restrict the devices of"))?;
+        if let Some(rules) = rules {
+            self.0.filters.apply(fd.as_fd(), &rules).map_err(failed("restrict the devices of"))?;
         }
         Ok(())
+    }
+
+    /// Changes the limits of a cgroup that is in use, and its device filter if `resources` speak
+    /// of devices: all of it, or on any failure nothing.
+    ///
+    /// A limit that `resources` do not have stays as it is; those that belong together (quota
+    /// and period, memory and swap) are given together.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] with the file that could not be changed and what was set back.
+    /// [`Error::Spec`] if more memory is in use than `resources` would leave and they ask to
+    /// check that (`checkBeforeUpdate`).
+    pub fn update(&self, path: &CgroupPath, resources: &LinuxResources) -> Result<(), Error> {
+        let writes = self.possible(limits::plan(resources)?)?;
+        let rules = resources.devices().as_deref().map(devices::parse).transpose()?;
+        let directory = self.directory(path);
+        let fd = open_directory(&directory).map_err(path.failed("open"))?;
+        if let Some(memory) = resources.memory() {
+            limits::check_usage(memory, &Stats::read(&directory))?;
+        }
+        let filter = || match &rules {
+            Some(rules) => self.0.filters.apply(fd.as_fd(), rules),
+            None => Ok(()),
+        };
+        change::change(&directory, writes, filter)
+            .map_err(|refused| not_set(path, refused.write, refused.source, refused.undone))
     }
 
     /// Makes a cgroup in one that has processes, which takes no controllers.
@@ -158,28 +182,41 @@ impl Hierarchy {
     /// # Errors
     /// If processes outlive `SIGKILL` for ten seconds, or the kernel refuses.
     pub async fn remove(&self, path: &CgroupPath) -> Result<(), Error> {
-        let directory = self.directory(path);
-        if remove_directories(&directory).is_err() {
-            self.kill(path)?;
-            self.empty(path, DEATH).await?;
-            remove_directories(&directory).map_err(path.failed("remove"))?;
+        if self.remove_unless_used(path)? {
+            return Ok(());
         }
-        for above in directory.ancestors().skip(1).take_while(|above| self.is_ours(above)) {
-            if fs::remove_dir(above).is_err() {
-                break;
-            }
-        }
-        Ok(())
+        self.empty(path, DEATH).await?;
+        self.remove_emptied(path)
     }
 
-    /// As [`remove`](Self::remove), for a program without an async runtime.
+    /// [`Hierarchy::remove`] for programs without an async runtime: the thread waits.
     ///
     /// # Errors
-    /// As [`remove`](Self::remove).
+    /// As [`Hierarchy::remove`].
     pub fn remove_blocking(&self, path: &CgroupPath) -> Result<(), Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(path.failed("wait for"))?;
-        runtime.block_on(self.remove(path))
+        if self.remove_unless_used(path)? {
+            return Ok(());
+        }
+        self.wait_blocking(path, Event::Empty, "empty", DEATH)?;
+        self.remove_emptied(path)
+    }
+
+    /// Removes a cgroup if no process is in the way; else has them killed, and tells so.
+    fn remove_unless_used(&self, path: &CgroupPath) -> Result<bool, Error> {
+        let directory = self.directory(path);
+        if tree::remove(&directory).is_ok() {
+            self.remove_above(&directory);
+            return Ok(true);
+        }
+        self.kill(path)?;
+        Ok(false)
+    }
+
+    fn remove_emptied(&self, path: &CgroupPath) -> Result<(), Error> {
+        let directory = self.directory(path);
+        tree::remove(&directory).map_err(path.failed("remove"))?;
+        self.remove_above(&directory);
+        Ok(())
     }
 
     /// PIDs of the processes in and below a cgroup; one that is gone has none.
@@ -187,29 +224,27 @@ impl Hierarchy {
     /// # Errors
     /// If the kernel does not tell.
     pub fn processes(&self, path: &CgroupPath) -> Result<Vec<i32>, Error> {
-        let mut found = Vec::new();
-        collect_processes(&self.directory(path), &mut found).map_err(path.failed("look into"))?;
-        Ok(found)
+        tree::processes(&self.directory(path)).map_err(path.failed("look into"))
     }
 
-    /// Freezes the processes in and below a cgroup, or lets them go on, and returns when they have.
+    /// Has every process in and below a cgroup stand still, or go on, and waits with the thread
+    /// until they do.
     ///
     /// # Errors
-    /// [`Error::Deadline`] if a process cannot be frozen, because it sleeps in the kernel.
+    /// [`Error::Deadline`] if one still runs after ten seconds, which a process that sleeps in
+    /// the kernel may; it is frozen when it wakes.
     pub fn freeze(&self, path: &CgroupPath, frozen: bool) -> Result<(), Error> {
-        let directory = self.directory(path);
-        let value = if frozen { "1" } else { "0" };
-        fs::write(directory.join("cgroup.freeze"), value).map_err(path.failed("freeze"))?;
-        let wanted = if frozen { "frozen 1" } else { "frozen 0" };
-        let done = wait_for_event(&directory, wanted, DEATH).map_err(path.failed("watch"))?;
-        let late = || Error::Deadline { attempt: format!("freeze cgroup {path}"), after: DEATH };
-        done.then_some(()).ok_or_else(late)
+        let (value, event, attempt) =
+            if frozen { ("1", Event::Frozen, "freeze") } else { ("0", Event::Thawed, "thaw") };
+        let file = self.directory(path).join("cgroup.freeze");
+        fs::write(file, value).map_err(path.failed(attempt))?;
+        self.wait_blocking(path, event, attempt, DEATH)
     }
 
-    /// Whether a cgroup is frozen, itself or with one above it.
+    /// Whether every process of a cgroup stands still, because of itself or of one above it.
     pub fn is_frozen(&self, path: &CgroupPath) -> bool {
-        let events = fs::read_to_string(self.directory(path).join("cgroup.events"));
-        events.is_ok_and(|events| events.lines().any(|line| line == "frozen 1"))
+        let text = fs::read_to_string(self.directory(path).join("cgroup.events"));
+        text.is_ok_and(|text| text.lines().any(|line| line == "frozen 1"))
     }
 
     /// What a cgroup has used; absent if it is gone.
@@ -221,34 +256,7 @@ impl Hierarchy {
     /// How many processes of a cgroup the kernel has killed for memory; none where there is no
     /// memory controller.
     pub fn oom_kills(&self, path: &CgroupPath) -> u64 {
-        self.open_cgroup(path).map_or(0, |cgroup| oom_kills(cgroup.as_fd()))
-    }
-
-    /// Paths of the cgroups that carry the owner's mark, wherever they are.
-    pub fn owned(&self) -> Vec<CgroupPath> {
-        let mut found = Vec::new();
-        self.collect_owned(Path::new(""), &mut found);
-        found
-    }
-
-    fn collect_owned(&self, relative: &Path, found: &mut Vec<CgroupPath>) {
-        let directory = self.0.root.join(relative);
-        let Ok(entries) = fs::read_dir(&directory) else {
-            return;
-        };
-        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-            let relative = relative.join(entry.file_name());
-            if self.is_ours(&entry.path()) {
-                found.extend(CgroupPath::parse(&relative.to_string_lossy()));
-            }
-            self.collect_owned(&relative, found);
-        }
-    }
-
-    fn is_ours(&self, directory: &Path) -> bool {
-        let mut value = vec![0; self.0.owner.len() + 1];
-        let length = rustix::fs::getxattr(directory, OWNER, &mut value[..]);
-        length.is_ok_and(|length| &value[..length] == self.0.owner.as_bytes())
+        self.open_cgroup(path).map_or(0, |cgroup| oom::oom_kills(cgroup.as_fd()))
     }
 
     /// Waits until no process is left in and below a cgroup; one that is gone has none.
@@ -256,9 +264,28 @@ impl Hierarchy {
     /// # Errors
     /// [`Error::Deadline`] if there are processes after `patience`.
     pub async fn empty(&self, path: &CgroupPath, patience: Duration) -> Result<(), Error> {
-        let waited = tokio::time::timeout(patience, wait_unpopulated(&self.directory(path))).await;
-        let late = || Error::Deadline { attempt: format!("empty cgroup {path}"), after: patience };
-        waited.map_err(|_| late())?.map_err(path.failed("watch"))
+        let Some(events) = self.events(path)? else { return Ok(()) };
+        let waited = tokio::time::timeout(patience, events.wait(Event::Empty)).await;
+        waited.map_err(|_| late("empty", path, patience))?.map_err(path.failed("watch"))
+    }
+
+    fn wait_blocking(
+        &self,
+        path: &CgroupPath,
+        event: Event,
+        attempt: &str,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let Some(events) = self.events(path)? else { return Ok(()) };
+        match events.wait_blocking(event, Instant::now() + patience) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(late(attempt, path, patience)),
+            Err(error) => Err(path.failed("watch")(error)),
+        }
+    }
+
+    fn events(&self, path: &CgroupPath) -> Result<Option<Events>, Error> {
+        Events::open(&self.directory(path)).map_err(path.failed("watch"))
     }
 
     /// Keeps the writes whose controller is there, and refuses or drops the others.
@@ -277,50 +304,6 @@ impl Hierarchy {
         Ok(possible)
     }
 
-    /// Makes what is missing of a path, and hands the controllers down to it.
-    ///
-    /// Tries again when a directory on the way is removed meanwhile with its last cgroup.
-    fn make_directories(&self, path: &CgroupPath) -> Result<(), Error> {
-        let mut attempts = 0;
-        loop {
-            match self.try_make_directories(path) {
-                Err((_, error)) if is_gone(&error) && attempts < 16 => attempts += 1,
-                Err((cgroup, error)) => return Err(cgroup.failed("make")(error)),
-                Ok(()) => return Ok(()),
-            }
-        }
-    }
-
-    fn try_make_directories(&self, path: &CgroupPath) -> Result<(), (CgroupPath, io::Error)> {
-        let mut parent = self.0.root.clone();
-        for ancestor in path.ancestry() {
-            self.delegate(&parent);
-            let directory = self.directory(&ancestor);
-            match fs::create_dir(&directory) {
-                Ok(()) => {
-                    let owner = self.0.owner.as_bytes();
-                    rustix::fs::setxattr(&directory, OWNER, owner, XattrFlags::empty())
-                        .map_err(|error| (ancestor, error.into()))?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err((ancestor, error)),
-            }
-            parent = directory;
-        }
-        Ok(())
-    }
-
-    /// Enables all controllers for the children of a cgroup. Where one is refused, a limit that
-    /// needs it says so when it is written.
-    fn delegate(&self, directory: &Path) {
-        let file = directory.join("cgroup.subtree_control");
-        let enabled = fs::read_to_string(&file).unwrap_or_default();
-        let enabled: BTreeSet<_> = enabled.split_whitespace().collect();
-        for controller in self.controllers().filter(|controller| !enabled.contains(controller)) {
-            let _ = fs::write(&file, format!("+{controller}"));
-        }
-    }
-
     fn directory(&self, path: &CgroupPath) -> PathBuf {
         self.0.root.join(path.as_str().trim_start_matches('/'))
     }
@@ -331,73 +314,18 @@ fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(directory, flags, Mode::empty())?)
 }
 
-fn collect_processes(directory: &Path, found: &mut Vec<i32>) -> io::Result<()> {
-    let processes = match fs::read_to_string(directory.join("cgroup.procs")) {
-        Err(error) if is_gone(&error) => return Ok(()),
-        processes => processes?,
-    };
-    found.extend(processes.lines().filter_map(|line| line.parse::<i32>().ok()));
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            collect_processes(&entry.path(), found)?;
-        }
-    }
-    Ok(())
+fn not_set(
+    path: &CgroupPath,
+    write: limits::Write,
+    source: io::Error,
+    undone: Vec<Undone>,
+) -> Error {
+    let limits::Write { file, value, field, .. } = write;
+    Error::Limit { cgroup: path.to_string(), file, value, field, source, undone }
 }
 
-/// Removes a cgroup and those below it, the lowest first; one that is gone is fine.
-fn remove_directories(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir(directory) {
-        Err(error) if is_gone(&error) => return Ok(()),
-        Ok(()) => return Ok(()),
-        Err(_) => {}
-    }
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_directories(&entry.path())?;
-        }
-    }
-    fs::remove_dir(directory)
-}
-
-/// `cgroup.events` becomes exceptional for poll(2) whenever it changes.
-async fn wait_unpopulated(directory: &Path) -> io::Result<()> {
-    let file = match fs::File::open(directory.join("cgroup.events")) {
-        Err(error) if is_gone(&error) => return Ok(()),
-        opened => watch(opened?.into(), Interest::PRIORITY)?,
-    };
-    loop {
-        // Read before every wait: the change may have come first.
-        let mut text = [0; 64];
-        match rustix::io::pread(file.get_ref(), &mut text, 0).map_err(io::Error::from) {
-            Ok(length) if text[..length].starts_with(b"populated 1") => {}
-            Err(error) if !is_gone(&error) => return Err(error),
-            _ => return Ok(()),
-        }
-        file.ready(Interest::PRIORITY).await?.clear_ready();
-    }
-}
-
-/// Waits until `cgroup.events` has this line; false if it has not after `patience`.
-fn wait_for_event(directory: &Path, line: &str, patience: Duration) -> io::Result<bool> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let file = fs::File::open(directory.join("cgroup.events"))?;
-    let until = std::time::Instant::now() + patience;
-    loop {
-        let mut text = [0; 256];
-        let length = rustix::io::pread(&file, &mut text, 0)?;
-        if String::from_utf8_lossy(&text[..length]).lines().any(|found| found == line) {
-            return Ok(true);
-        }
-        let left = until.saturating_duration_since(std::time::Instant::now());
-        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
-        let mut fds = [PollFd::new(&file, PollFlags::PRI)];
-        if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timeout)))? == 0 {
-            return Ok(false);
-        }
-    }
+fn late(attempt: &str, path: &CgroupPath, after: Duration) -> Error {
+    Error::Deadline { attempt: format!("{attempt} cgroup {path}"), after }
 }
 
 /// A cgroup that is removed while one of its files is open answers `ENODEV`.

@@ -13,6 +13,7 @@ mod remove;
 mod start;
 mod state;
 mod stop;
+mod update;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -130,6 +131,7 @@ pub struct LogPlace {
 pub struct Container {
     /// What it was created from.
     pub spec: ContainerSpec,
+    changes: update::Changes,
     shim: ShimClient,
     state: watch::Sender<State>,
     /// The earliest time at which somebody who asked it to stop loses patience.
@@ -142,6 +144,7 @@ impl Container {
     fn new(spec: ContainerSpec, shim: ShimClient, state: State) -> Arc<Self> {
         Arc::new(Self {
             spec,
+            changes: update::Changes::default(),
             shim,
             state: watch::Sender::new(state),
             stop_by: watch::Sender::new(None),

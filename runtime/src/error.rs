@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cgroup::Undone;
+use crate::hooks::Kind;
 use crate::protocol::{Failure, Step};
 
 /// An error of this crate.
@@ -37,7 +39,7 @@ pub enum Error {
         limit: String,
     },
     /// The kernel refused a limit.
-    #[error("set {file} of cgroup {cgroup} to {value:?}")]
+    #[error("{field}: set {file} of cgroup {cgroup} to {value:?}{}", set_back(.undone))]
     Limit {
         /// The cgroup's path below the hierarchy's root.
         cgroup: String,
@@ -45,8 +47,12 @@ pub enum Error {
         file: String,
         /// What was written.
         value: String,
+        /// The field of the specification that asks for it.
+        field: String,
         /// The kernel's answer.
         source: io::Error,
+        /// Files that had been changed by then, last first, and are as before again.
+        undone: Vec<Undone>,
     },
     /// A cgroup could not be made, entered or removed.
     #[error("{attempt} cgroup {cgroup}")]
@@ -57,6 +63,16 @@ pub enum Error {
         cgroup: String,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// systemd did not do what it was asked for.
+    #[error("{attempt} unit {unit}: systemd: {cause}")]
+    Systemd {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The unit.
+        unit: String,
+        /// What systemd or the bus answers.
+        cause: String,
     },
     /// A process could not be made.
     #[error("{}", describe(.0))]
@@ -78,6 +94,26 @@ pub enum Error {
         attempt: String,
         /// How long was waited.
         after: Duration,
+    },
+    /// A hook failed.
+    #[error("error running {kind} hook #{index}: {cause}")]
+    Hook {
+        /// When it was run.
+        kind: Kind,
+        /// Its place in the list.
+        index: usize,
+        /// Its program, how it ended and what it said.
+        cause: String,
+    },
+    /// A network interface of the host could not be moved into a container.
+    #[error("linux.netDevices.{device}: {attempt}: {source}")]
+    NetDevice {
+        /// Its name on the host.
+        device: String,
+        /// What was attempted.
+        attempt: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
     },
     /// The log file cannot be opened.
     #[error("open log {}", .path.display())]
@@ -124,9 +160,16 @@ impl Error {
             (Step::Command, libc::ENOENT | libc::ENOTDIR) => StartFault::CommandNotFound,
             (Step::Command, _) => StartFault::CommandNotExecutable,
             (Step::WorkingDirectory, _) => StartFault::WorkingDirectory,
-            (Step::Mount | Step::Device | Step::Identity | Step::Kernel | Step::Seccomp, _) => {
-                StartFault::Specification
-            }
+            (
+                Step::Mount
+                | Step::Device
+                | Step::Identity
+                | Step::Kernel
+                | Step::Seccomp
+                | Step::Label
+                | Step::Hook,
+                _,
+            ) => StartFault::Specification,
             _ => StartFault::Internal,
         })
     }
@@ -150,6 +193,11 @@ fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     text.to_lowercase()
+}
+
+fn set_back(undone: &[Undone]) -> String {
+    let list: Vec<_> = undone.iter().map(ToString::to_string).collect();
+    if list.is_empty() { String::new() } else { format!(" ({})", list.join(", ")) }
 }
 
 fn humantime(duration: &Duration) -> String {

@@ -6,30 +6,42 @@
 //! `openat2(2)` beneath it ([`paths`]) and mounted upon by descriptor.
 //!
 //! ```text
-//! enter namespaces ─► open what is shared and bound ─► own mount namespace
-//!   ─► host name, sysctls ─► root ─► mounts ─► devices, links ─► masks
-//!   ─► pivot ─► limits, working directory ─► identity ─► gate ─► seccomp ─► execve
+//! hold procfs, OOM score ─► enter namespaces ─► open what is shared and bound
+//!   ─► own mount namespace ─► names, sysctls ─► root ─► mounts ─► devices, links
+//!   ─► the parent's turn ─► createContainer hooks ─► streams ─► masks ─► pivot ─► labels
+//!   ─► scheduling, limits ─► working directory ─► identity ─► gate
+//!   ─► startContainer hooks ─► seccomp ─► execve
 //! ```
 
+mod attributes;
 mod command;
 mod console;
 mod devices;
+mod hooks;
 mod identity;
+mod kernel;
+mod labels;
 mod mounts;
 mod namespaces;
 mod paths;
+mod procfs;
 mod root;
 mod seccomp;
+#[cfg(test)]
+mod testing;
 
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use crate::hooks::Kind;
 use crate::newborn::{report_executing, report_namespaces, wait_at_gate};
 use crate::plan::{Handle, Plan};
 use crate::protocol::Step;
 use crate::sys;
+
+use procfs::Procfs;
 
 /// What a child was given.
 #[derive(Debug)]
@@ -76,7 +88,8 @@ impl<T, E: Into<io::Error>> Attempt<T> for Result<T, E> {
 /// it has come that far: the failure is reported there.
 pub(crate) fn run(plan: &Plan, given: &Inheritance<'_>) -> (Fault, Option<OwnedFd>) {
     let mut starter = None;
-    let ready = prepare(plan, given).and_then(|agent| settle(plan, given, agent, &mut starter));
+    let ready = prepare(plan, given)
+        .and_then(|(procfs, agent)| settle(plan, procfs, given, agent, &mut starter));
     match ready.and_then(|filter| become_program(plan, given, filter, starter.as_ref())) {
         Ok(never) => match never {},
         Err(fault) => (fault, starter),
@@ -84,22 +97,32 @@ pub(crate) fn run(plan: &Plan, given: &Inheritance<'_>) -> (Fault, Option<OwnedF
 }
 
 /// Everything that needs the privileges of the shim and the view of the host.
-fn prepare(plan: &Plan, given: &Inheritance<'_>) -> Result<Option<seccomp::Agent>, Fault> {
+fn prepare(
+    plan: &Plan,
+    given: &Inheritance<'_>,
+) -> Result<(Procfs, Option<seccomp::Agent>), Fault> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .attempt(Step::Clone, || "become undumpable")?;
     rustix::process::setsid().attempt(Step::Clone, || "start a session")?;
     let agent = seccomp::connect(plan)?;
+    let procfs = Procfs::open().attempt(Step::Clone, || "take hold of /proc")?;
+    if let Some(process) = &plan.process {
+        identity::adjust_oom_score(process, &procfs)?;
+    }
+    let host = kernel::Host::look(plan, &procfs)?;
     namespaces::enter(plan, given)?;
     if let Some(root) = &plan.root {
+        labels::check_mounts(plan, &procfs)?;
         let foreign = mounts::open_foreign(&plan.mounts, given)?;
         namespaces::unshare(plan)?;
-        namespaces::set_kernel_parameters(plan)?;
+        kernel::set_names(plan)?;
+        kernel::set_parameters(plan, &procfs, &host)?;
         build_root(plan, root, foreign, given)?;
     } else {
         namespaces::unshare(plan)?;
         install_streams(given)?;
     }
-    Ok(agent)
+    Ok((procfs, agent))
 }
 
 /// Puts the root file system together and moves into it.
@@ -113,17 +136,17 @@ fn build_root(
     let directory = root::attach(root)?;
     mounts::mount_all(&directory, &plan.mounts, foreign)?;
     devices::make(&directory, &plan.devices, &plan.links)?;
-    if process.terminal {
-        console::open(&directory, given)?;
-    } else {
-        install_streams(given)?;
-    }
-    identity::adjust_oom_score(&process)?;
-    mounts::mask(&directory, &plan.masked, &plan.read_only)?;
     if plan.announce {
         report_namespaces(given.report)
             .attempt(Step::Namespaces, || "wait for who uses the namespaces")?;
     }
+    hooks::run(Kind::CreateContainer, plan)?;
+    if process.terminal {
+        console::open(&directory, &process, given)?;
+    } else {
+        install_streams(given)?;
+    }
+    mounts::mask(&directory, &plan.masked, &plan.read_only)?;
     root::finish(root, &directory)
 }
 
@@ -131,18 +154,18 @@ fn build_root(
 /// there, with its final identity, until `starter` has come.
 fn settle(
     plan: &Plan,
+    procfs: Procfs,
     given: &Inheritance<'_>,
     agent: Option<seccomp::Agent>,
     starter: &mut Option<OwnedFd>,
 ) -> Result<Option<seccomp::Filter>, Fault> {
     let process = plan.process.clone().unwrap_or_default();
     let pause = process.program == crate::plan::Program::Pause as i32;
-    if plan.root.is_none() {
-        identity::adjust_oom_score(&process)?;
-        if process.terminal {
-            console::open_here(given)?;
-        }
+    if plan.root.is_none() && process.terminal {
+        console::open_here(&process, given)?;
     }
+    labels::set(&process, &procfs)?;
+    drop(procfs);
     let gate = plan.gate.map(|gate| given.handle(gate)).transpose();
     let gate = gate.attempt(Step::Request, || "find the gate")?;
     // From here on paths are the container's: no descriptor of ours may be reachable through
@@ -152,6 +175,7 @@ fn settle(
     kept.extend(agent.as_ref().map(seccomp::Agent::as_fd));
     sys::fds::close_all_but(3 + process.preserve_fds, &mut kept)
         .attempt(Step::Command, || "close descriptors")?;
+    attributes::set(&process)?;
     identity::set_limits(&process)?;
     command::make_working_directory(&process)?;
     // With root's permissions, as the field's runtimes do it: images have working directories
@@ -175,6 +199,7 @@ fn become_program(
     starter: Option<&OwnedFd>,
 ) -> Result<Infallible, Fault> {
     let process = plan.process.clone().unwrap_or_default();
+    hooks::run(Kind::StartContainer, plan)?;
     let program = command::prepare(&process)?;
     report_executing(starter.map_or(given.report, std::os::fd::AsFd::as_fd))
         .attempt(Step::Command, || "report that all is ready")?;

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio_util::task::TaskTracker;
 
 use crate::client::ShimClient;
 use crate::error::{Error, Storing as _};
 use crate::record::make_private_directory;
-use crate::shim::EXITS;
+use crate::shim::{EXITS, HOLD};
 use crate::socket;
 use crate::sys::image::Image;
 
@@ -65,6 +65,18 @@ impl Launcher {
         Ok(client)
     }
 
+    /// Starts a process that does nothing, to hold a cgroup that must not be empty.
+    ///
+    /// # Errors
+    /// If the process cannot be made.
+    pub fn hold(&self) -> Result<Holder, Error> {
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.image.as_raw_fd()));
+        command.arg0("berth-hold").arg(HOLD).env_clear();
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().storing("start", "a process that holds a cgroup")?;
+        Ok(Holder(child))
+    }
+
     /// Connects to the shim that lives in `directory`; one that is gone answers so.
     ///
     /// # Errors
@@ -78,5 +90,23 @@ impl Launcher {
             }
             None => ShimClient::absent(directory).storing("stand in for the shim in", directory),
         }
+    }
+}
+
+/// A process that does nothing. It ends when it is let go, and with whoever has started it.
+#[derive(Debug)]
+pub struct Holder(Child);
+
+impl Holder {
+    /// Its PID.
+    pub fn pid(&self) -> u32 {
+        self.0.id().unwrap_or_default()
+    }
+
+    /// Has it end, and returns when it is in no cgroup any more.
+    pub async fn let_go(mut self) {
+        drop(self.0.stdin.take());
+        // It ends with its input; that there is nothing to wait for is as good.
+        let _ = self.0.wait().await;
     }
 }

@@ -4,18 +4,22 @@
 //! cgroups and talks to shims; as `berth-shim` it is the small process that executes plans and
 //! is the parent of a pod's processes. It knows nothing of images, pods, CNI or CRI.
 
+mod affinity;
 pub mod cgroup;
 pub mod client;
 mod clock;
 pub mod containers;
 mod error;
+pub mod hooks;
 pub mod host;
 mod init;
 pub mod launcher;
+pub mod netdevices;
 mod newborn;
 pub mod oci;
 pub mod plan;
 pub mod protocol;
+pub mod rdt;
 pub mod record;
 pub mod seccomp;
 pub mod shim;

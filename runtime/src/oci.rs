@@ -15,6 +15,7 @@
 //!
 //! Reference: the OCI runtime specification, `runtime.md`, and the command line of runc.
 
+mod attend;
 mod birth;
 mod cgroups;
 mod create;
@@ -27,6 +28,7 @@ mod life;
 mod pause;
 mod record;
 mod run;
+mod scope;
 mod start;
 mod state;
 mod template;
@@ -39,6 +41,7 @@ pub use features::features;
 pub use kill::signal_number;
 pub use record::{Record, Status};
 pub use run::Keep;
+pub use scope::{HELPER, hold_scope};
 pub use state::Described;
 pub use template::template;
 

@@ -11,7 +11,13 @@
 //! A [`Handle`] is an index into the descriptors that came with the request: first the
 //! processes of the pod that it names as members, then those passed over the socket.
 
+mod attributes;
+mod hooks;
+
 use prost::{Enumeration, Message, Oneof};
+
+pub use attributes::{MemoryPolicy, Numbers, Scheduler, Window};
+pub use hooks::{About, Hook, Hooks};
 
 /// Index of a descriptor that accompanies the plan.
 pub type Handle = u32;
@@ -58,6 +64,15 @@ pub struct Plan {
     /// Whether the parent is told when namespaces and root are made, and waited for.
     #[prost(bool, tag = "13")]
     pub announce: bool,
+    /// Hooks to run in the container's namespaces.
+    #[prost(message, optional, tag = "30")]
+    pub hooks: Option<Hooks>,
+    /// SELinux label of new file systems, which is among their options too; empty for none.
+    #[prost(string, tag = "31")]
+    pub mount_label: String,
+    /// NIS domain name to set in the UTS namespace; empty leaves it.
+    #[prost(string, tag = "32")]
+    pub domainname: String,
 }
 
 /// Namespaces of a process, or one namespace, to enter with `setns(2)`.
@@ -295,6 +310,30 @@ pub struct Process {
     /// How many descriptors from 3 on are the program's.
     #[prost(uint32, tag = "30")]
     pub preserve_fds: u32,
+    /// Scheduling; as inherited if absent.
+    #[prost(message, optional, tag = "16")]
+    pub scheduler: Option<Scheduler>,
+    /// Class and level of its I/O, as `ioprio_set(2)` takes them; as inherited if absent.
+    #[prost(uint32, optional, tag = "17")]
+    pub io_priority: Option<u32>,
+    /// Processors that it may run on, within those of its cgroup; as inherited if absent.
+    #[prost(message, optional, tag = "18")]
+    pub cpus: Option<Numbers>,
+    /// Execution domain (`personality(2)`); as inherited if absent.
+    #[prost(uint32, optional, tag = "19")]
+    pub personality: Option<u32>,
+    /// Where its memory is taken from; as inherited if absent.
+    #[prost(message, optional, tag = "20")]
+    pub memory_policy: Option<MemoryPolicy>,
+    /// AppArmor profile that the program runs under; empty for none of its own.
+    #[prost(string, tag = "21")]
+    pub apparmor_profile: String,
+    /// SELinux label that the program runs with; empty for none of its own.
+    #[prost(string, tag = "22")]
+    pub selinux_label: String,
+    /// Size of its terminal; the kernel's if absent.
+    #[prost(message, optional, tag = "23")]
+    pub window: Option<Window>,
 }
 
 /// A filter of system calls.

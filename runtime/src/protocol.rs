@@ -246,6 +246,10 @@ pub struct Exit {
     /// When its program was executed, in nanoseconds since the epoch.
     #[prost(int64, tag = "7")]
     pub started_at: i64,
+    /// If it was killed: how far above its cgroup the one is whose limit of memory was reached
+    /// since it was started, 0 being its own; absent if none was.
+    #[prost(uint32, optional, tag = "8")]
+    pub oom_level: Option<u32>,
 }
 
 /// Why a request failed.
@@ -290,4 +294,8 @@ pub enum Step {
     Command = 10,
     /// The filter of system calls.
     Seccomp = 11,
+    /// A hook.
+    Hook = 12,
+    /// AppArmor and SELinux.
+    Label = 13,
 }

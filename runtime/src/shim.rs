@@ -123,10 +123,16 @@ struct Shim {
     quit: bool,
 }
 
+/// The argument with which the program only waits for the end of its standard input.
+pub(crate) const HOLD: &str = "--hold";
+
 /// Runs a shim whose control connection is standard input, in the directory that is its first
 /// argument; returns when it has nothing left to do.
 pub fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
     let directory = args.nth(1).ok_or_else(|| io::Error::other("usage: berth-shim DIRECTORY"))?;
+    if directory == HOLD {
+        return io::copy(&mut io::stdin(), &mut io::sink()).map(drop);
+    }
     let control = fds::take_stdin()?;
     let mut shim = Shim::new(directory.into())?;
     shim.connect(control);

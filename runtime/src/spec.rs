@@ -3,9 +3,19 @@
 //! What this version cannot do is refused here, by name, rather than left out: a container that
 //! starts has what its specification says.
 
+mod attributes;
 mod filesystem;
+mod hooks;
+mod json;
+mod label;
+mod netdevices;
+mod numbers;
 mod options;
 mod process;
+mod rdt;
+mod scheduler;
+mod sysctl;
+mod validate;
 
 use std::path::{Path, PathBuf};
 
@@ -16,9 +26,16 @@ use crate::plan::{Enter, Handle, Plan};
 use crate::protocol::PidNamespace;
 use crate::seccomp;
 
+pub use attributes::initial_cpus;
+pub use hooks::{Hooks, about, hooks};
+pub use netdevices::net_devices;
 pub use options::mount_options;
 pub(crate) use process::bounding_set;
-pub use process::{all_capabilities, exec, known_capabilities, sysctl};
+pub use process::{all_capabilities, exec, known_capabilities};
+pub use rdt::rdt;
+pub(crate) use sysctl::owner as sysctl_owner;
+pub use sysctl::sysctl;
+pub use validate::{parse, parse_process};
 
 /// Where the root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -87,15 +104,17 @@ pub fn plan(spec: &Spec, around: &Surroundings<'_>) -> Result<Blueprint, Error> 
     let linux = spec.linux().as_ref().ok_or_else(|| refuse("it has no \"linux\" section"))?;
     let mut blueprint = plan_namespaces(linux, around.members)?;
     let plan = &mut blueprint.plan;
-    plan.hostname = spec.hostname().clone().unwrap_or_default();
-    plan.sysctls = process::sysctls(linux)?;
+    names(plan, spec, linux)?;
+    plan.sysctls = sysctl::plan(spec, linux)?;
     plan.root = Some(filesystem::root(spec, linux, around)?);
     plan.mounts = filesystem::mounts(spec, around.members)?;
+    plan.mount_label = label::dress(&mut plan.mounts, linux)?;
     plan.devices = filesystem::devices(linux)?;
     plan.links = filesystem::links();
     plan.masked = linux.masked_paths().clone().unwrap_or_default();
     plan.read_only = linux.readonly_paths().clone().unwrap_or_default();
     plan.process = Some(process::process(spec, around)?);
+    plan.hooks = hooks::plan(spec, around.env)?;
     Ok(blueprint)
 }
 
@@ -186,21 +205,35 @@ fn member_of<'p>(path: &'p Path, middle: &str, members: &[Member]) -> Option<(us
     Some((index, parts.as_path()))
 }
 
+/// The host's name and that of its NIS domain, which belong to a UTS namespace.
+fn names(plan: &mut Plan, spec: &Spec, linux: &Linux) -> Result<(), Error> {
+    /// `__NEW_UTS_LEN` of `linux/utsname.h`.
+    const LONGEST: usize = 64;
+    let own = has(linux, LinuxNamespaceType::Uts);
+    for (field, name, planned) in [
+        ("hostname", spec.hostname(), &mut plan.hostname),
+        ("domainname", spec.domainname(), &mut plan.domainname),
+    ] {
+        let Some(name) = name.as_deref().filter(|name| !name.is_empty()) else { continue };
+        if name.len() > LONGEST {
+            let text = format!("is {} bytes long; {LONGEST} is the most", name.len());
+            return Err(at(field, text));
+        }
+        if !own {
+            return Err(at(field, "the container has no uts namespace of its own to set it in"));
+        }
+        name.clone_into(planned);
+    }
+    Ok(())
+}
+
+fn has(linux: &Linux, kind: LinuxNamespaceType) -> bool {
+    linux.namespaces().iter().flatten().any(|namespace| namespace.typ() == kind)
+}
+
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     let linux = spec.linux().as_ref();
-    let process = spec.process().as_ref();
-    let unsupported = [
-        ("hooks", spec.hooks().is_some()),
-        ("id mappings", linux.is_some_and(|linux| linux.uid_mappings().is_some())),
-        ("net devices", linux.is_some_and(|linux| linux.net_devices().is_some())),
-        ("intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
-        ("memory policies", linux.is_some_and(|linux| linux.memory_policy().is_some())),
-        ("personality", linux.is_some_and(|linux| linux.personality().is_some())),
-        ("AppArmor profiles", process.is_some_and(|process| process.apparmor_profile().is_some())),
-        ("SELinux labels", process.is_some_and(|process| process.selinux_label().is_some())),
-        ("schedulers", process.is_some_and(|process| process.scheduler().is_some())),
-        ("I/O priorities", process.is_some_and(|process| process.io_priority().is_some())),
-    ];
+    let unsupported = [("id mappings", linux.is_some_and(|linux| linux.uid_mappings().is_some()))];
     match unsupported.iter().find(|(_, present)| *present) {
         Some((what, _)) => Err(refuse(format!("{what} are not supported by this version"))),
         None => Ok(()),
@@ -209,6 +242,11 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
 
 fn refuse(why: impl Into<String>) -> Error {
     Error::Spec(why.into())
+}
+
+/// What is wrong with a field, by its name as in `linux.namespaces[0].type`.
+fn at(field: impl std::fmt::Display, why: impl std::fmt::Display) -> Error {
+    Error::Spec(format!("{field}: {why}"))
 }
 
 #[cfg(test)]
@@ -290,9 +328,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
-        for (linux, rest, word) in
-            [(r#", "intelRdt": {}"#, "", "intelRdt"), ("", r#", "hooks": {}"#, "hooks")]
-        {
+        for (linux, rest, word) in [(r#", "uidMappings": []"#, "", "id mappings")] {
             let error = planned(&json(linux, rest), &[]).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }

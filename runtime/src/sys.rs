@@ -14,6 +14,7 @@ pub(crate) mod image;
 pub(crate) mod mount;
 pub(crate) mod seccomp;
 pub(crate) mod signal;
+pub(crate) mod task;
 pub(crate) mod watch;
 
 use std::io;

@@ -5,6 +5,7 @@
 
 mod recover;
 mod run;
+mod scope;
 mod teardown;
 
 use std::collections::{HashMap, HashSet};
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use berth_cni::{Cni, NetworkStatus};
 use berth_runtime::Error as RuntimeError;
+use berth_runtime::cgroup::systemd::Systemd;
 use berth_runtime::cgroup::{CgroupPath, Hierarchy};
 use berth_runtime::client::ShimClient;
 use berth_runtime::launcher::Launcher;
@@ -46,6 +48,8 @@ pub struct Settings {
     pub start_within: Duration,
     /// How long to wait for a network that is not configured yet.
     pub network_within: Duration,
+    /// Who makes the scopes that sandboxes are in, where cgroups are systemd's.
+    pub systemd: Option<Systemd>,
     /// How the network is found and plugins are run.
     pub network: berth_cni::Settings,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::quantity::{Mode, Size, Timeout};
 use super::section::section;
-use super::word::{Capability, LogFormat, LogLevel, MissingControllers};
+use super::word::{Capability, CgroupDriver, LogFormat, LogLevel, MissingControllers};
 
 section! {
     /// berthd serves the Container Runtime Interface to the kubelet.
@@ -130,7 +130,13 @@ section! {
         /// Where the cgroup v2 hierarchy is mounted.
         cgroup_root: PathBuf = "/sys/fs/cgroup".into(),
 
-        /// Parent of pods that name none, below `cgroup_root`.
+        /// Who makes the cgroups of pods: "cgroupfs" (berthd) or "systemd", which
+        /// is right where systemd is the first process. The kubelet asks for it
+        /// and does the same.
+        cgroup_driver: CgroupDriver = CgroupDriver::Cgroupfs,
+
+        /// Parent of pods that name none, below `cgroup_root`. With systemd it is
+        /// a slice: "/a/b" is a-b.slice.
         default_cgroup_parent: PathBuf = "/berth".into(),
 
         /// What becomes of a limit whose cgroup controller is missing:
@@ -179,6 +185,9 @@ section! {
 
         /// StartContainer.
         container_start: Timeout = Timeout::minutes(2),
+
+        /// UpdateContainerResources.
+        container_update: Timeout = Timeout::minutes(2),
 
         /// StopContainer, beyond the time that the request gives the container.
         stop_margin: Timeout = Timeout::minutes(1),

@@ -77,6 +77,16 @@ words! {
     }
 }
 
+words! {
+    /// Who makes cgroups.
+    CgroupDriver {
+        /// berthd itself.
+        Cgroupfs = "cgroupfs",
+        /// systemd, down to a pod's scope; berthd below that.
+        Systemd = "systemd",
+    }
+}
+
 /// Name of a Linux capability. Whether the kernel has it shows when it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability(String);

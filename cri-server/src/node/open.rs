@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use berth_imageservice::{Images, SnapshotKey, Stall};
 use berth_metrics::Metrics;
+use berth_runtime::cgroup::systemd::Systemd;
 use berth_runtime::cgroup::{Hierarchy, MissingControllers};
 use berth_runtime::containers::Containers;
 use berth_runtime::launcher::Launcher;
@@ -157,6 +158,10 @@ fn objects(
         attach,
         start_within: START_WITHIN,
         network_within: config.cni.network_wait,
+        systemd: match config.runtime.cgroup_driver {
+            config::CgroupDriver::Cgroupfs => None,
+            config::CgroupDriver::Systemd => Some(Systemd::new(None)),
+        },
         network: networks(&config.cni),
     };
     let hierarchy = hierarchy.clone();

@@ -7,7 +7,8 @@
 use prost::Message;
 
 use crate::api::runtime::{
-    ContainerConfig, CreateContainerRequest, PodSandboxConfig, RunPodSandboxRequest,
+    ContainerConfig, CreateContainerRequest, LinuxContainerResources, PodSandboxConfig,
+    RunPodSandboxRequest,
 };
 
 /// What a sandbox was asked for with.
@@ -27,6 +28,10 @@ pub struct ContainerOrigin {
     /// Id of the image that it was made from.
     #[prost(string, tag = "2")]
     pub image_id: String,
+    /// Its limits, once they were updated. Those of the request stay as they are, so that the
+    /// same request is known again.
+    #[prost(message, optional, tag = "3")]
+    pub resources: Option<LinuxContainerResources>,
 }
 
 impl SandboxOrigin {
@@ -49,8 +54,22 @@ impl ContainerOrigin {
     /// Reads what a container keeps; as [`SandboxOrigin::of`].
     #[must_use]
     pub fn of(bytes: &[u8]) -> (CreateContainerRequest, String) {
-        let origin = Self::decode(bytes).unwrap_or_default();
+        let origin = Self::whole(bytes);
         (origin.request.unwrap_or_default(), origin.image_id)
+    }
+
+    /// All of what a container keeps.
+    #[must_use]
+    pub fn whole(bytes: &[u8]) -> Self {
+        Self::decode(bytes).unwrap_or_default()
+    }
+
+    /// The limits that the container has.
+    #[must_use]
+    pub fn resources(&self) -> LinuxContainerResources {
+        let config = self.request.as_ref().and_then(|request| request.config.as_ref());
+        let first = || config.and_then(|config| config.linux.as_ref()?.resources.clone());
+        self.resources.clone().or_else(first).unwrap_or_default()
     }
 
     /// The configuration of the container, and the id of its image.

@@ -25,7 +25,7 @@ pub(super) async fn container_status(
             "pid": pid,
             "sandboxID": container.spec.sandbox,
             "cgroup": container.spec.cgroup.as_str(),
-            "runtimeSpec": container.spec.oci,
+            "runtimeSpec": container.current_spec().oci,
         });
         info.insert("info".to_owned(), text.to_string());
     }

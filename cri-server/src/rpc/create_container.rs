@@ -49,7 +49,11 @@ pub(super) async fn create_container(
             now: now(),
         },
     )?;
-    let origin = ContainerOrigin { request: Some(request), image_id: image.id().to_string() };
+    let origin = ContainerOrigin {
+        request: Some(request),
+        image_id: image.id().to_string(),
+        resources: None,
+    };
 
     let deadline = node.loaded.config.timeouts.container_create.get();
     // In the queue of its pod: a pod that is being removed gets no new containers.

@@ -27,6 +27,7 @@ pub(super) async fn run_pod_sandbox(
             id: &id,
             hostname: &node.hostname,
             handlers: &handlers,
+            cgroup_driver: runtime.cgroup_driver,
             default_cgroup_parent: &runtime.default_cgroup_parent.to_string_lossy(),
             unprivileged_ports: runtime.enable_unprivileged_ports,
             unprivileged_icmp: runtime.enable_unprivileged_icmp,

@@ -6,13 +6,18 @@ use super::Call;
 use crate::api::runtime::{
     CgroupDriver, LinuxRuntimeConfiguration, RuntimeConfigRequest, RuntimeConfigResponse,
 };
+use crate::config;
 use crate::node::Node;
 
 pub(super) async fn runtime_config(
-    _: &Node,
+    node: &Node,
     _: Call,
     _: RuntimeConfigRequest,
 ) -> Result<RuntimeConfigResponse, Status> {
-    let cgroup_driver = CgroupDriver::Cgroupfs.into();
-    Ok(RuntimeConfigResponse { linux: Some(LinuxRuntimeConfiguration { cgroup_driver }) })
+    let cgroup_driver = match node.loaded.config.runtime.cgroup_driver {
+        config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+        config::CgroupDriver::Systemd => CgroupDriver::Systemd,
+    };
+    let linux = LinuxRuntimeConfiguration { cgroup_driver: cgroup_driver.into() };
+    Ok(RuntimeConfigResponse { linux: Some(linux) })
 }

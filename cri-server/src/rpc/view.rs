@@ -104,7 +104,8 @@ pub(crate) fn container_status(container: &Container, images: &Images) -> Contai
     }
     let spec = &container.spec;
     let log_path = spec.log.as_ref().map(|log| log.directory.join(&log.path));
-    let linux = config.linux.and_then(|linux| linux.resources);
+    let updated = ContainerOrigin::whole(&container.origin()).resources;
+    let linux = updated.or_else(|| config.linux.and_then(|linux| linux.resources));
     let mut status = ContainerStatus {
         id: spec.id.clone(),
         metadata: config.metadata,

@@ -56,7 +56,7 @@ impl Classify for berth_runtime::Error {
                 Some(StartFault::Specification) => Code::InvalidArgument,
                 Some(StartFault::Internal) | None => Code::Internal,
             },
-            Self::Shim { .. } => Code::Unavailable,
+            Self::Shim { .. } | Self::Systemd { .. } => Code::Unavailable,
             Self::Deadline { .. } => Code::DeadlineExceeded,
             Self::Log { .. } => Code::InvalidArgument,
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use berth_runtime::cgroup::CgroupPath;
+use berth_runtime::cgroup::systemd::{Unit, slice_path};
 use berth_sandbox::{Dns, NetworkMode, PodName, SandboxSpec};
 use prost::Message as _;
 use tonic::Status;
@@ -11,6 +12,8 @@ use crate::api::runtime::{
     DnsConfig, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
     PodSandboxConfig, PodSandboxMetadata, RunPodSandboxRequest,
 };
+
+use crate::config::CgroupDriver;
 
 use super::{check_name, invalid, network, sysctls, unsupported};
 
@@ -29,6 +32,8 @@ pub struct Context<'a> {
     pub hostname: &'a str,
     /// Names of the configured runtime handlers.
     pub handlers: &'a [String],
+    /// Who makes the cgroups of pods.
+    pub cgroup_driver: CgroupDriver,
     /// Cgroup that pods without one of their own are put in.
     pub default_cgroup_parent: &'a str,
     /// Whether pods may bind ports below 1024 without a capability.
@@ -174,19 +179,42 @@ fn hostname(config: &PodSandboxConfig, host: &str) -> Result<String, Status> {
 
 /// The pod's cgroup is the client's to name; a pod without one gets its own below the default.
 fn cgroup(linux: &LinuxPodSandboxConfig, context: &Context<'_>) -> Result<CgroupPath, Status> {
-    let own;
-    let parent = if linux.cgroup_parent.is_empty() {
-        own = format!("{}/{}", context.default_cgroup_parent, context.id);
-        &own
-    } else {
-        &linux.cgroup_parent
-    };
     let field = "config.linux.cgroup_parent";
-    if parent.ends_with(".slice") {
-        return Err(unsupported(format!("the systemd slice {parent:?} as {field}")));
-    }
-    let parent = CgroupPath::parse(parent).map_err(|error| invalid(field, error))?;
-    parent.child(context.id).map_err(|error| invalid(field, error))
+    let bad = |error: berth_runtime::Error| invalid(field, error);
+    let parent = match context.cgroup_driver {
+        CgroupDriver::Systemd => scope(&linux.cgroup_parent, context)?,
+        CgroupDriver::Cgroupfs if linux.cgroup_parent.is_empty() => {
+            format!("{}/{}", context.default_cgroup_parent, context.id)
+        }
+        CgroupDriver::Cgroupfs if linux.cgroup_parent.ends_with(".slice") => {
+            let parent = &linux.cgroup_parent;
+            let why = "is a systemd slice, and runtime.cgroup_driver is \"cgroupfs\"";
+            return Err(invalid(field, format!("{parent:?} {why}")));
+        }
+        CgroupDriver::Cgroupfs => linux.cgroup_parent.clone(),
+    };
+    CgroupPath::parse(&parent).map_err(bad)?.child(context.id).map_err(bad)
+}
+
+/// The cgroup of the pod's scope in a slice, which the kubelet names by its path.
+fn scope(parent: &str, context: &Context<'_>) -> Result<String, Status> {
+    let field = "config.linux.cgroup_parent";
+    let default = context.default_cgroup_parent.trim_matches('/');
+    let default = default.strip_suffix(".slice").unwrap_or(default).replace('/', "-") + ".slice";
+    let slice = match parent.rsplit_once('/') {
+        _ if parent.is_empty() => &default,
+        None => parent,
+        Some((_, slice)) => {
+            let path = slice_path(slice).map_err(|error| invalid(field, error))?;
+            if path != parent {
+                let why = format!("{parent:?} is not where {slice} is, which is {path}");
+                return Err(invalid(field, why));
+            }
+            slice
+        }
+    };
+    let unit = Unit::new(slice, "cri-berth", context.id).and_then(|unit| unit.cgroup());
+    Ok(unit.map_err(|error| invalid(field, error))?.into())
 }
 
 fn dns(config: &DnsConfig) -> Result<Dns, Status> {
@@ -229,6 +257,7 @@ pub(super) mod tests {
             id: "s1",
             hostname: "node-1",
             handlers: &["berth".to_owned()],
+            cgroup_driver: CgroupDriver::Cgroupfs,
             default_cgroup_parent: "/berth",
             unprivileged_ports: true,
             unprivileged_icmp: true,
@@ -270,6 +299,40 @@ pub(super) mod tests {
             config.linux = Some(LinuxPodSandboxConfig { cgroup_parent, ..Default::default() });
         });
         assert_eq!(translated(&with_parent).unwrap().cgroup.as_str(), "/kubepods/pod1/s1");
+    }
+
+    #[test]
+    fn with_systemd_a_pod_is_a_scope_in_its_slice() {
+        let cgroup_of = |driver, default, parent: &str| {
+            let context = Context {
+                id: "s1",
+                hostname: "node-1",
+                handlers: &[],
+                cgroup_driver: driver,
+                default_cgroup_parent: default,
+                unprivileged_ports: true,
+                unprivileged_icmp: true,
+                now: 7,
+            };
+            let cgroup_parent = parent.to_owned();
+            cgroup(&LinuxPodSandboxConfig { cgroup_parent, ..Default::default() }, &context)
+                .map(String::from)
+                .map_err(|status| status.message().to_owned())
+        };
+        let systemd = |parent| cgroup_of(CgroupDriver::Systemd, "/berth", parent);
+        let path = "/kubepods.slice/kubepods-pod1.slice";
+        let expected = format!("{path}/cri-berth-s1.scope/s1");
+        assert_eq!(systemd("kubepods-pod1.slice").unwrap(), expected);
+        assert_eq!(systemd(path).unwrap(), expected);
+        assert_eq!(systemd("").unwrap(), "/berth.slice/cri-berth-s1.scope/s1");
+        let own = cgroup_of(CgroupDriver::Systemd, "/a/b", "").unwrap();
+        assert_eq!(own, "/a.slice/a-b.slice/cri-berth-s1.scope/s1");
+        for bad in ["/kubepods/pod1", "/kubepods-pod1.slice", "/x/../kubepods.slice", "a--b.slice"]
+        {
+            assert!(systemd(bad).unwrap_err().starts_with("config.linux.cgroup_parent"), "{bad}");
+        }
+        let mixed = cgroup_of(CgroupDriver::Cgroupfs, "/berth", "a.slice").unwrap_err();
+        assert!(mixed.contains("runtime.cgroup_driver"), "{mixed}");
     }
 
     #[test]

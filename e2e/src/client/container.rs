@@ -9,7 +9,7 @@ use k8s_cri::v1::{
     ContainerStatsRequest, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
     ImageSpec, KeyValue, LinuxContainerResources, LinuxContainerSecurityContext,
     ListContainersRequest, Mount, RemoveContainerRequest, ReopenContainerLogRequest,
-    SecurityProfile, StartContainerRequest, StopContainerRequest,
+    SecurityProfile, StartContainerRequest, StopContainerRequest, UpdateContainerResourcesRequest,
 };
 use serde_json::Value;
 use tonic::Status;
@@ -189,6 +189,21 @@ impl Container {
     pub async fn stop(&self, grace: i64) -> Result<(), Status> {
         let request = StopContainerRequest { container_id: self.id.clone(), timeout: grace };
         self.client.runtime().stop_container(request).await.map(drop)
+    }
+
+    /// `UpdateContainerResources`, with what `change` sets.
+    pub async fn update(
+        &self,
+        change: impl FnOnce(&mut LinuxContainerResources),
+    ) -> Result<(), Status> {
+        let mut limits = LinuxContainerResources::default();
+        change(&mut limits);
+        let request = UpdateContainerResourcesRequest {
+            container_id: self.id.clone(),
+            linux: Some(limits),
+            ..Default::default()
+        };
+        self.client.runtime().update_container_resources(request).await.map(drop)
     }
 
     /// `RemoveContainer`.

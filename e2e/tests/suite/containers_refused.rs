@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use berth_e2e::client::cri::{
-    Capability, ContainerConfig, ContainerState, ContainerStatsRequest, CreateContainerRequest,
-    Device, Int64Value, LinuxContainerSecurityContext as Security, Mount,
+    AttachRequest, Capability, ContainerConfig, ContainerState, ContainerStatsRequest,
+    CreateContainerRequest, Device, Int64Value, LinuxContainerSecurityContext as Security, Mount,
     UpdateContainerResourcesRequest,
 };
 use berth_e2e::client::{Code, Container, ContainerSpec, assert_refused, container, pod};
@@ -258,7 +258,14 @@ fn what_is_unknown_is_named_or_gone() {
         assert_refused(empty, Code::InvalidArgument, &["pod_sandbox_id is missing"]);
         let update = UpdateContainerResourcesRequest::default();
         let update = client.runtime().update_container_resources(update).await;
-        assert_refused(update, Code::Unimplemented, &["UpdateContainerResources"]);
+        assert_refused(update, Code::InvalidArgument, &words);
+        assert_refused(
+            client.container("nosuch").update(|_| ()).await,
+            Code::NotFound,
+            &["nosuch"],
+        );
+        let attach = client.runtime().attach(AttachRequest::default()).await;
+        assert_refused(attach, Code::Unimplemented, &["Attach"]);
         Ok(())
     });
 }

@@ -16,7 +16,7 @@ use berth_e2e::place::{self, Place};
 use tonic::Status;
 
 /// A request that was cut off here is repeated word for word, and succeeds.
-const MAKING: [&str; 15] = [
+const MAKING: [&str; 17] = [
     "sandbox.run.record",
     "sandbox.run.cgroup",
     "sandbox.run.shim",
@@ -32,6 +32,8 @@ const MAKING: [&str; 15] = [
     "container.create.state",
     "container.start.running",
     "container.start.state",
+    "container.update.record",
+    "container.update.limits",
 ];
 
 /// What was being taken down here is taken down.
@@ -162,6 +164,9 @@ impl Life {
         let pod = client.run_pod(self.pod.clone()).await?;
         let sleeper = container("sleeper").image(&self.busybox).cmd(["sleep", "inf"]);
         let sleeper = pod.run(sleeper).await?;
+        // The one limit that needs no controller.
+        let thaw = ("cgroup.freeze".to_owned(), "0".to_owned());
+        sleeper.update(|limits| limits.unified.extend([thaw])).await?;
         sleeper.exec(["true"]).await?;
         sleeper.stop(0).await?;
         sleeper.remove().await?;

@@ -87,15 +87,88 @@ fn limits_are_in_the_cgroup_and_what_comes_of_them_is_told() {
         assert_refused(refused.await, Code::InvalidArgument, &["swap"]);
         assert!(node.client.containers().await?.is_empty());
 
+        changed(&pod, spec("changed")).await?;
         out_of_memory(&pod, &spec).await?;
         statistics(&pod, spec("busy")).await?;
         fs::write(format!("{CGROUPS}{parent}/memory.max"), "33554432")?;
         let of_pod = pod.run(spec("of-pod").cmd(["/usr/bin/tail", "/dev/zero"])).await?;
-        assert_eq!(of_pod.wait_for_exit().await?.reason, "OOMKilled", "by the limit of its pod");
+        let ended = of_pod.wait_for_exit().await?;
+        assert_eq!(ended.reason, "OOMKilled", "by the limit of its pod");
+        assert!(ended.message.contains("limit of its pod was reached"), "{}", ended.message);
+        assert!(ended.message.contains(&format!("(cgroup {parent})")), "{}", ended.message);
+        fs::write(format!("{CGROUPS}{parent}/memory.max"), "max")?;
+        let above = "/kubepods/burstable";
+        fs::write(format!("{CGROUPS}{above}/memory.max"), "33554432")?;
+        let of_all = pod.run(spec("of-all").cmd(["/usr/bin/tail", "/dev/zero"])).await?;
+        let ended = of_all.wait_for_exit().await?;
+        assert_eq!(ended.reason, "OOMKilled", "by the limit of all pods");
+        assert!(ended.message.contains(&format!("(cgroup {above})")), "{}", ended.message);
         assert_eq!(pod.state().await?, PodSandboxState::SandboxReady, "pause is not the victim");
         pod.delete().await?;
         audit.assert_clean().await
     });
+}
+
+/// Limits of a container that runs are changed all at once or not at all, and told as they are.
+async fn changed(pod: &Pod, spec: ContainerSpec) -> Result<()> {
+    let first = |limits: &mut LinuxContainerResources| {
+        limits.cpu_quota = 20_000;
+        limits.cpu_period = 100_000;
+        limits.memory_limit_in_bytes = 32 * MIB;
+        limits.memory_swap_limit_in_bytes = 32 * MIB;
+    };
+    let app = pod.create(spec.resources(first).cmd(["/bin/sleep", "inf"])).await?;
+    app.update(|limits| limits.cpu_shares = 512).await.context("before it is started")?;
+    app.start().await?;
+    app.update(|limits| {
+        limits.cpu_quota = 50_000;
+        limits.memory_limit_in_bytes = 64 * MIB;
+        limits.memory_swap_limit_in_bytes = 80 * MIB;
+        let unified = [("pids.max", "9"), ("memory.high", "50331648"), ("memory.oom.group", "1")];
+        limits.unified = unified.map(|(key, value)| (key.into(), value.into())).into();
+    })
+    .await?;
+    let table = [
+        ("cpu.weight", "59"),
+        ("cpu.max", "50000 100000"),
+        ("memory.max", "67108864"),
+        ("memory.swap.max", "16777216"),
+        ("memory.high", "50331648"),
+        ("memory.oom.group", "1"),
+        ("pids.max", "9"),
+    ];
+    let as_told = async || -> Result<()> {
+        for (file, expected) in table {
+            assert_eq!(says(&app, file).await?, expected, "{file}");
+        }
+        let told = app.status().await?.resources.and_then(|told| told.linux).context("limits")?;
+        assert_eq!((told.cpu_shares, told.cpu_quota, told.cpu_period), (512, 50_000, 100_000));
+        assert_eq!(told.memory_limit_in_bytes, 64 * MIB);
+        assert_eq!(told.unified["pids.max"], "9");
+        Ok(())
+    };
+    as_told().await?;
+
+    // The kernel takes the first three and refuses the last: nothing of it stays.
+    let refused = app.update(|limits| {
+        limits.cpu_shares = 1024;
+        limits.memory_limit_in_bytes = 70 * MIB;
+        limits.unified = [("pids.max", "5"), ("memory.low", "x")]
+            .map(|(key, value)| (key.into(), value.into()))
+            .into();
+    });
+    let words = ["memory.low", "\"x\"", "pids.max is \"9\" again", "cpu.weight is \"59\" again"];
+    assert_refused(refused.await, Code::InvalidArgument, &words);
+    as_told().await.context("after an update that was refused")?;
+    let refused = app.update(|limits| limits.memory_swap_limit_in_bytes = MIB).await;
+    assert_refused(refused, Code::InvalidArgument, &["linux.resources.memory.swap"]);
+    as_told().await.context("after an update that made no sense")?;
+
+    app.stop(0).await?;
+    app.update(|limits| limits.cpu_shares = 2).await.context("after its end")?;
+    let told = app.status().await?.resources.and_then(|told| told.linux).context("limits")?;
+    assert_eq!(told.cpu_shares, 2);
+    Ok(app.remove().await?)
 }
 
 /// The kernel's kill is told from every other, whoever was its victim.
@@ -103,7 +176,9 @@ async fn out_of_memory(pod: &Pod, spec: &impl Fn(&str) -> ContainerSpec) -> Resu
     let how = |status: ContainerStatus| (status.exit_code, status.reason);
     let hungry =
         pod.run(spec("hungry").memory(16 * MIB).cmd(["/usr/bin/tail", "/dev/zero"])).await?;
-    assert_eq!(how(hungry.wait_for_exit().await?), (137, "OOMKilled".to_owned()));
+    let ended = hungry.wait_for_exit().await?;
+    assert!(ended.message.contains("limit of the container was reached"), "{}", ended.message);
+    assert_eq!(how(ended), (137, "OOMKilled".to_owned()));
 
     // A child is the victim; the container goes on, and what ends it later is something else.
     let parent = spec("parent").memory(16 * MIB).script(

@@ -102,7 +102,8 @@ fn odd_cgroup_parents_are_refused() {
             assert_refused(refused, Code::InvalidArgument, &["config.linux.cgroup_parent"]);
         }
         let slice = pod("odd").cgroup_parent("kubepods-besteffort-pod1.slice");
-        assert_refused(client.run_pod(slice).await, Code::Unimplemented, &["slice"]);
+        let words = ["kubepods-besteffort-pod1.slice", "runtime.cgroup_driver"];
+        assert_refused(client.run_pod(slice).await, Code::InvalidArgument, &words);
         assert!(client.pods().await?.is_empty());
         Ok(())
     });

@@ -4,18 +4,26 @@
 //! (`BPF_PROG_TYPE_CGROUP_DEVICE`); 1 allows, 0 refuses. The last rule that speaks of the
 //! access decides, so the program tries the rules from the last to the first and refuses when
 //! none fits.
+//!
+//! A cgroup has one program of ours. A new one takes its place in one step, so that there is no
+//! moment at which nothing is refused; programs of others, such as systemd's, are left alone.
 
 use std::collections::HashMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
-use crate::sys::bpf::{Instruction, attach_device_program, load_device_program};
+use crate::error::Error;
+use crate::sys::bpf::{
+    Instruction, attach_device_program, detach_device_program, load_device_program,
+    our_device_programs, program_id,
+};
 
 /// A rule with everything decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Rule {
+pub(super) struct Rule {
     allow: bool,
     /// `BPF_DEVCG_DEV_BLOCK` (1), `BPF_DEVCG_DEV_CHAR` (2), or any kind.
     kind: Option<i32>,
@@ -25,28 +33,54 @@ struct Rule {
     access: i32,
 }
 
+/// Takes the rules of a specification, from the last that covers everything on.
+///
+/// # Errors
+/// [`Error::Spec`] for a rule that is none. What cannot be read must not be taken for "any".
+pub(super) fn parse(rules: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, Error> {
+    let rules = rules.iter().enumerate().map(|(index, rule)| {
+        Rule::of(rule).map_err(|why| Error::Spec(format!("linux.resources.devices[{index}].{why}")))
+    });
+    let rules: Vec<_> = rules.collect::<Result<_, _>>()?;
+    let start = rules.iter().rposition(|rule| rule.is_total()).unwrap_or(0);
+    Ok(rules[start..].to_vec())
+}
+
 impl Rule {
-    fn of(rule: &LinuxDeviceCgroup) -> Self {
-        let number =
-            |number: Option<i64>| number.and_then(|n| i32::try_from(n).ok()).filter(|n| *n >= 0);
+    fn of(rule: &LinuxDeviceCgroup) -> Result<Self, String> {
         let access = rule.access().as_deref().unwrap_or("rwm");
+        if !access.chars().all(|letter| "rwm".contains(letter)) {
+            return Err(format!("access: {access:?} is not of \"rwm\""));
+        }
         let bit = |letter, bit| if access.contains(letter) { bit } else { 0 };
-        Self {
+        Ok(Self {
             allow: rule.allow(),
             kind: match rule.typ() {
                 Some(LinuxDeviceType::B) => Some(1),
                 Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some(2),
-                _ => None,
+                Some(LinuxDeviceType::A) | None => None,
+                Some(LinuxDeviceType::P) => return Err("type: a FIFO is no device".to_owned()),
             },
-            major: number(rule.major()),
-            minor: number(rule.minor()),
+            major: number("major", rule.major())?,
+            minor: number("minor", rule.minor())?,
             access: bit('m', 1) | bit('r', 2) | bit('w', 4),
-        }
+        })
     }
 
     /// Whether it covers everything, so that rules before it do not matter.
     fn is_total(self) -> bool {
         self.kind.is_none() && self.major.is_none() && self.minor.is_none() && self.access == 7
+    }
+}
+
+/// A number of a device; absent and -1 are any.
+fn number(field: &str, number: Option<i64>) -> Result<Option<i32>, String> {
+    match number.filter(|number| *number != -1) {
+        None => Ok(None),
+        Some(number) => match i32::try_from(number) {
+            Ok(small) if small >= 0 => Ok(Some(small)),
+            _ => Err(format!("{field}: {number} is no number of a device")),
+        },
     }
 }
 
@@ -57,28 +91,26 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    /// Has the kernel apply `rules` to a cgroup.
-    pub(crate) fn apply(
-        &self,
-        cgroup: BorrowedFd<'_>,
-        rules: &[LinuxDeviceCgroup],
-    ) -> std::io::Result<()> {
-        let rules = relevant(rules);
+    /// Has the kernel apply `rules` to a cgroup, in place of earlier ones.
+    pub(super) fn apply(&self, cgroup: BorrowedFd<'_>, rules: &[Rule]) -> io::Result<()> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if !loaded.contains_key(&rules) {
+        if !loaded.contains_key(rules) {
             // Programs are cached, not collected: a node sees a handful of device lists.
-            let program = load_device_program(&compile(&rules))?;
-            loaded.insert(rules.clone(), program);
+            loaded.insert(rules.to_vec(), load_device_program(&compile(rules))?);
         }
-        loaded.get(&rules).map_or(Ok(()), |program| attach_device_program(cgroup, program))
+        loaded.get(rules).map_or(Ok(()), |program| put(cgroup, program.as_fd()))
     }
 }
 
-/// The rules from the last that covers everything on.
-fn relevant(rules: &[LinuxDeviceCgroup]) -> Vec<Rule> {
-    let rules: Vec<_> = rules.iter().map(Rule::of).collect();
-    let start = rules.iter().rposition(|rule| rule.is_total()).unwrap_or(0);
-    rules[start..].to_vec()
+/// Makes `program` the only one of ours on a cgroup.
+fn put(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let id = program_id(program)?;
+    let attached = our_device_programs(cgroup)?;
+    let mut others = attached.iter().filter(|(other, _)| *other != id).map(|(_, fd)| fd.as_fd());
+    if attached.iter().all(|(other, _)| *other != id) {
+        attach_device_program(cgroup, program, others.next())?;
+    }
+    others.try_for_each(|other| detach_device_program(cgroup, other))
 }
 
 // Registers: r1 is the context, r2 the kind, r3 the access, r4 and r5 the numbers.
@@ -201,7 +233,7 @@ mod tests {
 
     fn rules(json: &str) -> Vec<Instruction> {
         let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(json).unwrap();
-        compile(&relevant(&rules))
+        compile(&parse(&rules).unwrap())
     }
 
     #[test]
@@ -243,5 +275,21 @@ mod tests {
         let json = r#"[{"allow": true, "type": "c", "access": "rwm"},
             {"allow": false, "access": "rwm"}]"#;
         assert_eq!(rules(json).len(), rules(r#"[{"allow": false}]"#).len());
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_read_is_not_taken_for_any() {
+        for (rule, words) in [
+            (r#"{"allow": true, "type": "c", "major": 4294967296}"#, "[0].major: 4294967296"),
+            (r#"{"allow": true, "type": "c", "minor": -2}"#, "[0].minor: -2"),
+            (r#"{"allow": true, "type": "p"}"#, "[0].type"),
+            (r#"{"allow": true, "access": "rx"}"#, "[0].access: \"rx\""),
+        ] {
+            let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(&format!("[{rule}]")).unwrap();
+            let error = parse(&rules).unwrap_err().to_string();
+            assert!(error.contains(&format!("linux.resources.devices{words}")), "{error}");
+        }
+        let any = rules(r#"[{"allow": true, "type": "c", "major": -1, "minor": -1}]"#);
+        assert!(allows(&any, CHAR, 9, 9, READ));
     }
 }

@@ -1,11 +1,7 @@
 //! What a cgroup has used, read from its files in one go.
 
 use std::fs;
-use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
-
-use rustix::fs::{Mode, OFlags};
 
 /// Resource usage of a cgroup. What the host has no controller for is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,26 +48,19 @@ impl Stats {
     }
 }
 
-/// Processes of a cgroup itself, without those below it, that were killed for memory; none where
-/// there is no memory controller.
-pub(crate) fn oom_kills(cgroup: BorrowedFd<'_>) -> u64 {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::openat(cgroup, "memory.events.local", flags, Mode::empty()) else {
-        return 0;
-    };
-    let text = io::read_to_string(fs::File::from(file)).unwrap_or_default();
-    Table(text).get("oom_kill").unwrap_or(0)
-}
-
 /// A file of lines `NAME NUMBER`.
-struct Table(String);
+pub(super) struct Table(String);
 
 impl Table {
+    pub(super) fn of(text: String) -> Self {
+        Self(text)
+    }
+
     fn read(path: &Path) -> Self {
         Self(fs::read_to_string(path).unwrap_or_default())
     }
 
-    fn get(&self, name: &str) -> Option<u64> {
+    pub(super) fn get(&self, name: &str) -> Option<u64> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 }

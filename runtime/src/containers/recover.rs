@@ -105,7 +105,7 @@ impl Containers {
                 self.watch(container, ending);
             }
             (State::Created, None) => {
-                if let Some(exited) = ended_meanwhile(&pod.directory, &container.spec.id) {
+                if let Some(exited) = ended_meanwhile(&pod.directory, &container.spec) {
                     self.settle(&container, exited).await;
                 } else if !this_boot {
                     // Its cgroup went with the boot: it cannot be started any more.
@@ -115,7 +115,7 @@ impl Containers {
                 }
             }
             (state @ State::Running { .. }, None) => {
-                let exited = ended_meanwhile(&pod.directory, &container.spec.id);
+                let exited = ended_meanwhile(&pod.directory, &container.spec);
                 let now = crate::clock::nanoseconds();
                 let exited = exited.unwrap_or_else(|| Exited::unknown(&state, now));
                 self.settle(&container, exited).await;
@@ -130,6 +130,6 @@ impl Containers {
     }
 }
 
-fn ended_meanwhile(directory: &Path, id: &str) -> Option<Exited> {
-    read_exit(directory, id).map(|exit| Exited::from_exit(&exit, 0))
+fn ended_meanwhile(directory: &Path, spec: &ContainerSpec) -> Option<Exited> {
+    read_exit(directory, &spec.id).map(|exit| Exited::from_exit(&exit, 0, &spec.cgroup))
 }

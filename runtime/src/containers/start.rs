@@ -112,7 +112,7 @@ impl Containers {
             let exited = match ending.await {
                 Ok(Ending::Exited(exit)) => {
                     let before = container.oom_kills_before.load(Ordering::Relaxed);
-                    Exited::from_exit(&exit, before)
+                    Exited::from_exit(&exit, before, &container.spec.cgroup)
                 }
                 // A shim that died can be outlived by what it was the parent of; nobody would
                 // log its output or see its end, so it ends now.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::{CgroupPath, oom};
 use crate::error::Error;
 use crate::protocol::Exit;
 
@@ -31,7 +32,7 @@ pub struct Exited {
     pub signal: i32,
     /// Whether the kernel killed it for want of memory.
     pub oom_killed: bool,
-    /// Why it never ran, or why nothing is known.
+    /// Why it never ran, whose limit it was killed for, or why nothing is known.
     pub message: String,
     /// What it ended as.
     pub cause: Cause,
@@ -102,12 +103,13 @@ impl Exited {
     /// The kernel counts its kills for the cgroup and all its life, so a count alone does not
     /// say that the first process was a victim: it must have died of `SIGKILL` as well. If that
     /// was ours, kills for memory `before` it were of other processes.
-    pub(super) fn from_exit(exit: &Exit, before: u64) -> Self {
+    pub(super) fn from_exit(exit: &Exit, before: u64, cgroup: &CgroupPath) -> Self {
+        let oom_killed = exit.signal == libc::SIGKILL && exit.oom_kills > before;
         Self {
             code: exit.code,
             signal: exit.signal,
-            oom_killed: exit.signal == libc::SIGKILL && exit.oom_kills > before,
-            message: String::new(),
+            oom_killed,
+            message: if oom_killed { oom::tell(cgroup, exit.oom_level) } else { String::new() },
             cause: Cause::Ended,
             pid: exit.pid,
             started_at: exit.started_at,
@@ -153,7 +155,12 @@ mod tests {
     use super::*;
 
     fn exit(code: i32, signal: i32, oom_kills: u64) -> Exited {
-        Exited::from_exit(&Exit { code, signal, oom_kills, ..Exit::default() }, 0)
+        let exit = Exit { code, signal, oom_kills, oom_level: Some(0), ..Exit::default() };
+        Exited::from_exit(&exit, 0, &cgroup())
+    }
+
+    fn cgroup() -> CgroupPath {
+        CgroupPath::parse("/pod/app").unwrap()
     }
 
     #[test]
@@ -163,7 +170,7 @@ mod tests {
         assert_eq!(exit(137, libc::SIGKILL, 0).reason(), "Error");
         assert_eq!(exit(137, libc::SIGKILL, 1).reason(), "OOMKilled");
         let ours = Exit { code: 137, signal: libc::SIGKILL, oom_kills: 1, ..Exit::default() };
-        assert_eq!(Exited::from_exit(&ours, 1).reason(), "Error");
+        assert_eq!(Exited::from_exit(&ours, 1, &cgroup()).reason(), "Error");
         assert_eq!(Exited::not_started(127, String::new(), 1).reason(), "StartError");
         assert_eq!(Exited::unknown(&State::Created, 1).reason(), "Unknown");
     }
@@ -172,6 +179,8 @@ mod tests {
     fn an_oom_kill_of_a_child_is_not_the_containers() {
         assert_eq!(exit(0, 0, 1).reason(), "Completed");
         assert_eq!(exit(143, libc::SIGTERM, 2).reason(), "Error");
+        assert_eq!(exit(143, libc::SIGTERM, 2).message, "");
+        assert!(exit(137, libc::SIGKILL, 2).message.contains("limit of the container"));
     }
 
     #[test]

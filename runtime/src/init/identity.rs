@@ -1,6 +1,5 @@
 //! Who the process is: limits, groups, user, capabilities.
 
-use std::fs;
 use std::io;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -14,21 +13,24 @@ use rustix::thread::{
 use crate::plan::{Capabilities, Limit, Process};
 use crate::protocol::Step;
 
+use super::procfs::Procfs;
 use super::{Attempt, Fault};
 
 const STEP: Step = Step::Identity;
 
-/// Sets `oom_score_adj` through the host's `/proc`.
+/// Sets `oom_score_adj`, while the child is root of the host: in a user namespace it may not.
 ///
 /// Lowering it takes `CAP_SYS_RESOURCE`; where the host lacks that, a best-effort request keeps
 /// what it has.
-pub(super) fn adjust_oom_score(process: &Process) -> Result<(), Fault> {
+pub(super) fn adjust_oom_score(process: &Process, procfs: &Procfs) -> Result<(), Fault> {
     let Some(score) = process.oom_score_adj else {
         return Ok(());
     };
-    match fs::write("/proc/self/oom_score_adj", score.to_string()) {
+    match procfs.write("self/oom_score_adj", score.to_string().as_bytes()) {
         Err(error) if process.oom_score_adj_best_effort && is_refusal(&error) => Ok(()),
-        result => result.attempt(STEP, || format!("set oom_score_adj to {score}")),
+        result => {
+            result.attempt(STEP, || format!("process.oomScoreAdj: set oom_score_adj to {score}"))
+        }
     }
 }
 
@@ -39,7 +41,7 @@ fn is_refusal(error: &io::Error) -> bool {
 /// Sets resource limits, while there is the capability to raise them.
 pub(super) fn set_limits(process: &Process) -> Result<(), Fault> {
     for limit in &process.limits {
-        set_limit(limit).attempt(STEP, || format!("set resource limit {}", limit.resource))?;
+        set_limit(limit).attempt(STEP, || format!("process.rlimits: set {}", describe(limit)))?;
     }
     Ok(())
 }
@@ -49,6 +51,12 @@ fn set_limit(limit: &Limit) -> io::Result<()> {
     let resource = resource(limit.resource).ok_or_else(|| io::Error::other("unknown limit"))?;
     let new = Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
     Ok(setrlimit(resource, new)?)
+}
+
+fn describe(limit: &Limit) -> String {
+    let name = resource(limit.resource).map(|resource| format!("{resource:?}"));
+    let name = name.unwrap_or_else(|| limit.resource.to_string()).to_uppercase();
+    format!("RLIMIT_{name} to {} of {}", limit.soft, limit.hard)
 }
 
 fn resource(number: u32) -> Option<Resource> {
@@ -82,9 +90,10 @@ pub(super) fn assume(process: &Process) -> Result<(), Fault> {
     shrink_bounding_set(capabilities.bounding).attempt(STEP, || "shrink the bounding set")?;
     set_keep_capabilities(true).attempt(STEP, || "keep capabilities")?;
     become_user(process)
-        .attempt(STEP, || format!("become user {}:{}", process.uid, process.gid))?;
+        .attempt(STEP, || format!("process.user: become {}:{}", process.uid, process.gid))?;
     set_keep_capabilities(false).attempt(STEP, || "stop keeping capabilities")?;
-    set_sets(&capabilities, keeps_loading(process)).attempt(STEP, || "set capabilities")?;
+    set_sets(&capabilities, keeps_loading(process))
+        .attempt(STEP, || "process.capabilities: set the capability sets")?;
     if process.no_new_privileges {
         set_no_new_privs(true).attempt(STEP, || "set no_new_privs")?;
     }

@@ -38,22 +38,6 @@ pub(super) fn unshare(plan: &Plan) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Sets the host name and writes kernel parameters, through the host's own `/proc`, which no
-/// container has touched: which namespace a parameter belongs to is decided by who writes it.
-pub(super) fn set_kernel_parameters(plan: &Plan) -> Result<(), Fault> {
-    if !plan.hostname.is_empty() {
-        rustix::system::sethostname(plan.hostname.as_bytes())
-            .attempt(Step::Kernel, || format!("set the host name {:?}", plan.hostname))?;
-    }
-    for sysctl in &plan.sysctls {
-        fs::write(format!("/proc/sys/{}", sysctl.path), &sysctl.value)
-            .attempt(Step::Kernel, || {
-                format!("set sysctl {}={:?}", sysctl.path.replace('/', "."), sysctl.value)
-            })?;
-    }
-    Ok(())
-}
-
 /// Enters the mount namespace of the process behind `pidfd`, calls `body`, and comes back.
 pub(super) fn inside_mounts_of<T>(
     pidfd: BorrowedFd<'_>,

@@ -4,10 +4,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
+use crate::affinity::born_on;
 use crate::error::{Error, Storing as _};
 use crate::init::Inheritance;
 use crate::newborn::{self, Nest, Report, clone_child};
-use crate::plan::Plan;
+use crate::plan::{Numbers, Plan};
 use crate::protocol::{MAX_PACKET, Step};
 use crate::socket;
 use crate::sys::clone::Child;
@@ -45,6 +46,15 @@ pub(super) trait Parent {
 impl Newborn {
     /// Clones a child that executes `plan`, with the standard streams of this process.
     pub(super) fn clone(plan: &Plan, cradle: Cradle<'_>) -> Result<Self, Error> {
+        Self::clone_on(None, plan, cradle)
+    }
+
+    /// As [`clone`](Self::clone), with the child born on the processors `cpus`.
+    pub(super) fn clone_on(
+        cpus: Option<&Numbers>,
+        plan: &Plan,
+        cradle: Cradle<'_>,
+    ) -> Result<Self, Error> {
         let proof = alone()?;
         let (report, childs_report) = socket::pair().storing("make", "a socket")?;
         let given = Inheritance {
@@ -53,8 +63,9 @@ impl Newborn {
                 .map(Some),
             report: childs_report.as_fd(),
         };
-        let child =
-            clone_child(&proof, Some(cradle.cgroup), cradle.nest, &given, || Ok(plan.clone()));
+        let child = born_on(cpus, || {
+            clone_child(&proof, Some(cradle.cgroup), cradle.nest, &given, || Ok(plan.clone()))
+        });
         let failed = |error| Error::Start(newborn::failure(Step::Clone, "clone", &error));
         Ok(Self { child: Some(child.map_err(failed)?), report })
     }

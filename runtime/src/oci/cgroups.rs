@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
+use crate::cgroup::systemd::Unit;
 use crate::cgroup::{CgroupPath, Hierarchy, MissingControllers};
 use crate::error::{Error, Storing as _};
 
@@ -52,6 +53,13 @@ pub(super) fn place(spec: &Spec, id: &str) -> Result<CgroupPath, Error> {
     })?;
     let beside = Path::new(own).parent().unwrap_or(Path::new("/")).join(asked);
     CgroupPath::parse(&beside.to_string_lossy()).map_err(|_| bad(Path::new(asked), "escapes"))
+}
+
+/// The scope of a container that systemd makes the cgroup of.
+pub(super) fn unit(spec: &Spec, id: &str) -> Result<Unit, Error> {
+    let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let asked = asked.map(|path| path.to_str().ok_or_else(|| bad(path, "is not UTF-8")));
+    Unit::parse(asked.transpose()?.unwrap_or_default(), id)
 }
 
 fn own_in(cgroups: &str) -> Option<&str> {

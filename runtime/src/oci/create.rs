@@ -16,9 +16,11 @@ use crate::seccomp::Filters;
 use crate::socket;
 use crate::spec::{self, Blueprint, Rootfs, Surroundings};
 
+use super::attend::{self, Attendant};
 use super::birth::{Cradle, Newborn, Parent};
 use super::life::Life;
 use super::record::{GATE, Hold, Record, absolute};
+use super::scope::Claim;
 use super::{Runtime, cgroups};
 
 /// A container to create.
@@ -26,6 +28,8 @@ use super::{Runtime, cgroups};
 pub struct Create {
     /// Its id.
     pub id: String,
+    /// Whether systemd makes its cgroup, as a scope.
+    pub systemd: bool,
     /// The directory with its `config.json`.
     pub bundle: PathBuf,
     /// The socket that the master of its terminal is sent to.
@@ -96,6 +100,7 @@ impl Runtime {
     ) -> Result<Newborn, Error> {
         let Blueprint { mut plan, pid_namespace, open } = blueprint;
         let hierarchy = cgroups::hierarchy()?;
+        let claim = Claim::of(record)?;
         hierarchy.create(&record.cgroup, &spec::all_resources(&record.spec))?;
         let cgroup = hierarchy.open_cgroup(&record.cgroup)?;
         let mut handles: Vec<OwnedFd> = Vec::with_capacity(open.len() + 1);
@@ -117,10 +122,14 @@ impl Runtime {
             }
         };
         let handles = handles.iter().map(OwnedFd::as_fd).collect();
+        let mut attendant = Attendant::new(record, console)?;
+        plan.announce = attendant.is_needed();
         let mut newborn = Newborn::clone(&plan, Cradle { cgroup: cgroup.as_fd(), nest, handles })?;
+        // The scope has a process now that stays.
+        drop(claim);
         record.process = Some(Life::of(newborn.pid()).storing("look at", "the new process")?);
         self.save(record)?;
-        newborn.hear(console)?;
+        newborn.hear(&mut attendant)?;
         Ok(newborn)
     }
 }
@@ -155,8 +164,7 @@ impl Parent for Console<'_> {
 pub(super) fn load(bundle: &Path) -> Result<Spec, Error> {
     let path = bundle.join("config.json");
     let bytes = fs::read(&path).storing("read", &path)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::Spec(format!("{}: {error}", path.display())))
+    spec::parse(&bytes)
 }
 
 /// A process with a terminal that nobody would hold, or the other way round.
@@ -176,9 +184,18 @@ fn describe(request: &Create, spec: Spec, bundle: PathBuf) -> Result<Record, Err
     let rootfs = bundle.join(root.path());
     let rootfs = fs::canonicalize(&rootfs)
         .map_err(|error| Error::Spec(format!("root.path {}: {error}", rootfs.display())))?;
+    let unit = match request.systemd {
+        true => Some(cgroups::unit(&spec, &request.id)?),
+        false => None,
+    };
+    let cgroup = match &unit {
+        Some(unit) => unit.cgroup()?,
+        None => cgroups::place(&spec, &request.id)?,
+    };
     Ok(Record {
         id: request.id.clone(),
-        cgroup: cgroups::place(&spec, &request.id)?,
+        cgroup,
+        unit,
         bundle,
         rootfs,
         created: crate::clock::rfc3339(),
@@ -215,6 +232,9 @@ fn blueprint(record: &Record, request: &Create) -> Result<Blueprint, Error> {
     let mut blueprint = spec::plan(&record.spec, &around)?;
     if let Some(process) = &mut blueprint.plan.process {
         process.preserve_fds = request.preserve_fds;
+    }
+    if let Some(hooks) = &mut blueprint.plan.hooks {
+        hooks.about = attend::about(record);
     }
     Ok(blueprint)
 }

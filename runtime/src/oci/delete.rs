@@ -5,9 +5,10 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::error::{Error, Storing as _};
 
+use super::attend;
 use super::life::wait_for;
 use super::record::{Record, Status};
-use super::{Runtime, cgroups};
+use super::{Runtime, cgroups, scope};
 
 /// How long a killed process may take to go.
 const DEATH: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -56,6 +57,8 @@ impl Runtime {
             }
         }
         hierarchy.remove_blocking(&record.cgroup)?;
+        scope::release(record)?;
+        attend::gone(record)?;
         self.forget(&record.id)
     }
 }

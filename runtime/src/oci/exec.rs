@@ -11,6 +11,7 @@ use crate::newborn::Nest;
 use crate::seccomp::Filters;
 use crate::spec;
 
+use super::attend;
 use super::birth::{Cradle, Newborn};
 use super::create::{Console, write_pid};
 use super::foreground::{Foreground, block_signals};
@@ -135,7 +136,9 @@ fn execute(
         nest: Nest::Of { other: init.as_fd(), home: home.as_fd() },
         handles: vec![init.as_fd()],
     };
-    let mut newborn = Newborn::clone(&plan, cradle)?;
+    let initial = spec::initial_cpus(process)?;
+    let mut newborn = Newborn::clone_on(initial.as_ref(), &plan, cradle)?;
+    attend::joined(record, newborn.pid())?;
     newborn.hear(console)?;
     Ok(newborn)
 }
@@ -155,8 +158,7 @@ fn process(record: &Record, target: &Target) -> Result<Process, Error> {
     match target {
         Target::File(path) => {
             let bytes = fs::read(path).storing("read", path)?;
-            serde_json::from_slice(&bytes)
-                .map_err(|error| Error::Spec(format!("{}: {error}", path.display())))
+            spec::parse_process(&bytes)
         }
         Target::Command { .. } => {
             let own = record.spec.process().clone();

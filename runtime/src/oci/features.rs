@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::hooks::Kind;
 use crate::{seccomp, spec};
 
 /// What can be said before any container is there.
@@ -10,7 +11,7 @@ pub fn features() -> Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",
-        "hooks": [],
+        "hooks": Kind::ALL.map(|kind| kind.to_string()),
         "mountOptions": spec::mount_options(),
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
@@ -18,7 +19,7 @@ pub fn features() -> Value {
             "cgroup": {
                 "v1": false,
                 "v2": true,
-                "systemd": false,
+                "systemd": true,
                 "systemdUser": false,
                 "rdma": true,
             },
@@ -30,9 +31,19 @@ pub fn features() -> Value {
                 "knownFlags": seccomp.flags,
                 "supportedFlags": seccomp.flags,
             },
-            "apparmor": { "enabled": false },
-            "selinux": { "enabled": false },
-            "intelRdt": { "enabled": false },
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": true },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
+            "memoryPolicy": {
+                "modes": [
+                    "MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED",
+                    "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE",
+                ],
+                "flags": [
+                    "MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES",
+                ],
+            },
+            "netDevices": { "enabled": true },
             "mountExtensions": { "idmap": { "enabled": false } },
         },
         "annotations": { "org.berth.version": env!("CARGO_PKG_VERSION") },

@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::CgroupPath;
+use crate::cgroup::systemd::Unit;
 use crate::error::{Error, Storing as _};
 use crate::seccomp::{self, Filters};
 
@@ -37,6 +38,9 @@ pub struct Record {
     pub owner: String,
     /// Its cgroup.
     pub cgroup: CgroupPath,
+    /// Its scope, where systemd makes cgroups.
+    #[serde(default)]
+    pub unit: Option<Unit>,
     /// Its first process, once there is one.
     pub process: Option<Life>,
     /// What it was made from, with what has been updated since.

@@ -3,6 +3,7 @@
 use crate::error::Error;
 
 use super::Runtime;
+use super::attend;
 use super::create::{Console, Create, Gate, load};
 use super::foreground::{Foreground, block_signals};
 
@@ -33,6 +34,12 @@ impl Runtime {
         let signals = if stays { Some(block_signals()?) } else { None };
         let mut console = Console { socket: request.console_socket.as_deref(), master: None };
         let (hold, newborn) = self.make(request, spec, Gate::Open, &mut console)?;
+        if let Err(error) = attend::started(&self.load(&request.id)?, newborn.pid()) {
+            drop((newborn, hold));
+            // The first error is the one that matters.
+            let _ = self.delete(&request.id, true);
+            return Err(error);
+        }
         drop(hold);
         let (Some(child), Some(signals)) = (newborn.keep(), signals) else {
             return Ok(0);

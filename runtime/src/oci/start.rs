@@ -3,13 +3,16 @@
 use std::fs;
 use std::os::fd::AsFd as _;
 
+use rustix::process::{Signal, pidfd_send_signal};
+
 use crate::error::{Error, Storing as _};
 use crate::newborn::{self, Report};
 use crate::protocol::{MAX_PACKET, Step};
 use crate::socket;
 
 use super::Runtime;
-use super::record::{GATE, Status};
+use super::attend;
+use super::record::{GATE, Record, Status};
 
 impl Runtime {
     /// Starts a created container and returns when its program runs.
@@ -37,7 +40,7 @@ impl Runtime {
             match report.storing("hear from the process of", &directory)? {
                 Report::Executing => executing = true,
                 Report::Failed(failure) => return Err(Error::Start(failure)),
-                Report::Closed if executing => return Ok(()),
+                Report::Closed if executing => return self.started(&record),
                 Report::Closed => {
                     let error = std::io::Error::other("it was killed before its program ran");
                     return Err(Error::Start(newborn::failure(Step::Command, "start", &error)));
@@ -45,5 +48,16 @@ impl Runtime {
                 Report::Terminal(_) | Report::Namespaces | Report::Ready => {}
             }
         }
+    }
+
+    /// Runs the hooks of a program that runs; without them it may not go on.
+    fn started(&self, record: &Record) -> Result<(), Error> {
+        let Some(life) = record.process else { return Ok(()) };
+        attend::started(record, life.pid).inspect_err(|_| {
+            // It may have ended already. What goes wrong here is found at `delete` again.
+            if let Ok(Some(pidfd)) = life.open() {
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            }
+        })
     }
 }

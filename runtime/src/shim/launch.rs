@@ -7,10 +7,11 @@ use std::os::unix::fs::FileExt as _;
 
 use prost::Message as _;
 
+use crate::cgroup::oom::Reached;
 use crate::init::Inheritance;
 use crate::newborn::{self, Nest, failure};
 use crate::plan::{Handle, Plan};
-use crate::protocol::{Failure, PidNamespace, Start, Step};
+use crate::protocol::{Failure, PidNamespace, Start, Step, Streams};
 use crate::socket;
 use crate::sys::clone::Child;
 
@@ -48,6 +49,7 @@ impl Shim {
             key: start.key.clone(),
             pid: child.pid,
             pidfd: child.pidfd,
+            reached: reached(start, cgroup.as_fd()),
             cgroup,
             state: State::Preparing { report, connection, number, executing: false },
             log: Log::new(wiring.log.take()),
@@ -132,4 +134,12 @@ fn read_plan(file: BorrowedFd<'_>) -> io::Result<Plan> {
 pub(super) fn at(handles: &[OwnedFd], index: Handle) -> io::Result<BorrowedFd<'_>> {
     let found = handles.get(index as usize).map(AsFd::as_fd);
     found.ok_or_else(|| io::Error::other(format!("no descriptor {index}")))
+}
+
+/// What is compared with at the end of a container. Others are not asked how they ended.
+fn reached(start: &Start, cgroup: BorrowedFd<'_>) -> Reached {
+    match start.streams {
+        Some(Streams::Log(_)) => Reached::now(cgroup),
+        _ => Reached::default(),
+    }
 }

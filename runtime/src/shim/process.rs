@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::Pid;
 
+use crate::cgroup::oom::Reached;
 use crate::protocol::Started;
 
 use super::output::{Buffers, Log, Rest, Source};
@@ -36,6 +37,8 @@ pub(super) struct Process {
     pub(super) pidfd: OwnedFd,
     /// Directory of its cgroup, to look for OOM kills in.
     pub(super) cgroup: OwnedFd,
+    /// How often limits of memory had been reached when it was made.
+    pub(super) reached: Reached,
     pub(super) state: State,
     pub(super) log: Log,
     /// Bytes after which a log line is cut.

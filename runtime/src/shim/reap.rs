@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 
 use rustix::process::{WaitOptions, WaitStatus, wait};
 
-use crate::cgroup::oom_kills;
+use crate::cgroup::oom::{Reached, oom_kills};
 use crate::protocol::Exit;
 
 use super::Shim;
@@ -37,6 +37,8 @@ impl Shim {
         process.drain(&mut self.buffers);
         process.stdin = None;
         let (code, signal) = how(status);
+        // Before anybody is told of the end: the cgroup goes after that.
+        let reached = (signal == libc::SIGKILL).then(|| Reached::now(process.cgroup.as_fd()));
         let exit = Exit {
             key: process.key.clone(),
             code,
@@ -45,6 +47,7 @@ impl Shim {
             at: crate::clock::nanoseconds(),
             pid: process.pid.as_raw_nonzero().get(),
             started_at,
+            oom_level: reached.and_then(|reached| reached.since(&process.reached)),
         };
         process.state = State::Ended;
         self.publish(exit);

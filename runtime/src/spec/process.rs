@@ -4,15 +4,16 @@ use std::collections::HashSet;
 use std::hash::BuildHasher;
 
 use oci_spec::runtime::{
-    Capability, Linux, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process as OciProcess, Spec,
+    Capability, Linux, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process as OciProcess,
+    Spec, User,
 };
 use rustix::thread::CapabilitySet;
 
 use crate::error::Error;
-use crate::plan::{self, Capabilities, Enter, Limit, Plan, Process, Program, Sysctl};
+use crate::plan::{Capabilities, Enter, Limit, Plan, Process, Program};
 use crate::seccomp;
 
-use super::{Surroundings, refuse};
+use super::{Surroundings, at, attributes, numbers};
 
 /// `CLONE_NEW*` of all namespaces that an added process enters; its PID namespace it is born in.
 const ALL_BUT_PID: u64 = (libc::CLONE_NEWNS
@@ -34,36 +35,49 @@ pub fn exec(
     oom_score_adj_best_effort: bool,
     seccomp: &seccomp::Context<'_>,
 ) -> Result<Plan, Error> {
-    let filter = seccomp::plan(spec, bounding_set(spec), seccomp)?;
-    let process = convert(process, env, oom_score_adj_best_effort, filter)?;
+    let mut planned = convert(process, spec.linux().as_ref(), env, oom_score_adj_best_effort)?;
+    planned.seccomp = seccomp::plan(spec, bounding_set(spec), seccomp)?;
+    planned.cpus = attributes::final_cpus(process)?;
     let enter = vec![Enter { of: 0, kinds: ALL_BUT_PID }];
-    Ok(Plan { enter, process: Some(process), ..Plan::default() })
+    Ok(Plan { enter, process: Some(planned), ..Plan::default() })
 }
 
 /// The container's first process.
 pub(super) fn process(spec: &Spec, around: &Surroundings<'_>) -> Result<Process, Error> {
-    let process = spec.process().as_ref().ok_or_else(|| refuse("process is missing"))?;
-    let filter = seccomp::plan(spec, bounding_set(spec), &around.seccomp)?;
+    let process = spec.process().as_ref().ok_or_else(|| at("process", "is missing"))?;
+    let env = around.env.to_vec();
     let best_effort = around.oom_score_adj_best_effort;
-    let process = convert(process, around.env.to_vec(), best_effort, filter)?;
+    let mut process = convert(process, spec.linux().as_ref(), env, best_effort)?;
+    process.seccomp = seccomp::plan(spec, bounding_set(spec), &around.seccomp)?;
     if process.args.is_empty() {
-        return Err(refuse("no command"));
+        return Err(at("process.args", "is empty: there is no command"));
     }
+    // Whoever started us may be bound to some processors; that is no business of a container.
+    process.cpus = Some(numbers::every());
     Ok(process)
+}
+
+/// Checks the process of a specification.
+pub(super) fn check(spec: &Spec) -> Result<Process, Error> {
+    let process = spec.process().as_ref().ok_or_else(|| at("process", "is missing"))?;
+    attributes::final_cpus(process)?;
+    convert(process, spec.linux().as_ref(), Vec::new(), false)
 }
 
 fn convert(
     process: &OciProcess,
+    linux: Option<&Linux>,
     env: Vec<Vec<u8>>,
     best_effort: bool,
-    seccomp: Option<plan::Seccomp>,
 ) -> Result<Process, Error> {
-    let cwd = process.cwd().to_str().ok_or_else(|| refuse("a working directory not in UTF-8"))?;
+    let cwd = process.cwd().to_str().ok_or_else(|| at("process.cwd", "is not UTF-8"))?;
     if !cwd.starts_with('/') {
-        return Err(refuse(format!("working directory {cwd:?} is not absolute")));
+        return Err(at("process.cwd", format!("working directory {cwd:?} is not absolute")));
     }
     let user = process.user();
-    Ok(Process {
+    check_user(user)?;
+    let sets = process.capabilities().as_ref().map(capabilities).transpose()?;
+    let mut planned = Process {
         args: process.args().clone().unwrap_or_default(),
         env,
         cwd: cwd.to_owned(),
@@ -71,34 +85,73 @@ fn convert(
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask().unwrap_or(0o022),
-        seccomp,
-        capabilities: Some(process.capabilities().as_ref().map(capabilities).unwrap_or_default()),
+        capabilities: Some(sets.unwrap_or_default()),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        limits: limits(process),
-        oom_score_adj: process.oom_score_adj(),
+        limits: limits(process)?,
+        oom_score_adj: oom_score_adj(process)?,
         oom_score_adj_best_effort: best_effort,
         terminal: process.terminal().unwrap_or(false),
         program: Program::Command.into(),
-        preserve_fds: 0,
-    })
+        ..Process::default()
+    };
+    attributes::add(&mut planned, process, linux)?;
+    Ok(planned)
 }
 
 /// The bounding set of a specification's process, a bit each.
 pub(crate) fn bounding_set(spec: &Spec) -> u64 {
     let process = spec.process().as_ref();
     let sets = process.and_then(|process| process.capabilities().as_ref());
-    sets.map_or(0, |sets| capabilities(sets).bounding)
+    sets.and_then(|sets| sets.bounding().as_ref()).map_or(0, bits_of)
 }
 
-fn capabilities(sets: &LinuxCapabilities) -> Capabilities {
+/// The largest id means "leave it" to the kernel's calls: a process that asks for it would stay
+/// root.
+fn check_user(user: &User) -> Result<(), Error> {
+    let groups = user.additional_gids().iter().flatten();
+    let ids = [("uid".to_owned(), user.uid()), ("gid".to_owned(), user.gid())].into_iter();
+    let groups = groups.enumerate().map(|(i, gid)| (format!("additionalGids[{i}]"), *gid));
+    if let Some((name, id)) = ids.chain(groups).find(|(_, id)| *id == u32::MAX) {
+        return Err(at(format!("process.user.{name}"), format!("{id} is no id")));
+    }
+    match user.umask() {
+        Some(umask) if umask > 0o777 => {
+            Err(at("process.user.umask", format!("{umask:#o} is more than 0o777")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn oom_score_adj(process: &OciProcess) -> Result<Option<i32>, Error> {
+    match process.oom_score_adj() {
+        Some(score) if !(-1000..=1000).contains(&score) => {
+            Err(at("process.oomScoreAdj", format!("{score} is not from -1000 to 1000")))
+        }
+        score => Ok(score),
+    }
+}
+
+fn capabilities(sets: &LinuxCapabilities) -> Result<Capabilities, Error> {
     let bits = |set: &Option<HashSet<Capability>>| set.as_ref().map_or(0, bits_of);
-    Capabilities {
+    let sets = Capabilities {
         bounding: bits(sets.bounding()),
         effective: bits(sets.effective()),
         permitted: bits(sets.permitted()),
         inheritable: bits(sets.inheritable()),
         ambient: bits(sets.ambient()),
+    };
+    for (field, set, within, other) in [
+        ("effective", sets.effective, sets.permitted, "permitted"),
+        ("ambient", sets.ambient, sets.permitted, "permitted"),
+        ("ambient", sets.ambient, sets.inheritable, "inheritable"),
+    ] {
+        let missing = CapabilitySet::from_bits_retain(set & !within);
+        if let Some((name, _)) = missing.iter_names().next() {
+            let text = format!("the kernel wants {name} in the {other} set too");
+            return Err(at(format!("process.capabilities.{field}"), text));
+        }
     }
+    Ok(sets)
 }
 
 fn bits_of<S: BuildHasher>(set: &HashSet<Capability, S>) -> u64 {
@@ -108,8 +161,22 @@ fn bits_of<S: BuildHasher>(set: &HashSet<Capability, S>) -> u64 {
     set.iter().map(bit).fold(0, |all, bit| all | bit)
 }
 
-fn limits(process: &OciProcess) -> Vec<Limit> {
-    process.rlimits().iter().flatten().map(limit).collect()
+fn limits(process: &OciProcess) -> Result<Vec<Limit>, Error> {
+    let mut seen = HashSet::new();
+    let mut limits = Vec::new();
+    for (i, asked) in process.rlimits().iter().flatten().enumerate() {
+        let field = |name| format!("process.rlimits[{i}].{name}");
+        let limit = limit(asked);
+        if !seen.insert(limit.resource) {
+            return Err(at(field("type"), format!("{} is there twice", asked.typ())));
+        }
+        if limit.soft > limit.hard {
+            let text = format!("{} is more than the hard limit {}", limit.soft, limit.hard);
+            return Err(at(field("soft"), text));
+        }
+        limits.push(limit);
+    }
+    Ok(limits)
 }
 
 fn limit(limit: &PosixRlimit) -> Limit {
@@ -148,34 +215,6 @@ pub fn known_capabilities() -> Vec<String> {
     CapabilitySet::all().iter_names().map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Kernel parameters that belong to a namespace of the container.
-pub(super) fn sysctls(linux: &Linux) -> Result<Vec<Sysctl>, Error> {
-    let mut list: Vec<_> = linux.sysctl().iter().flatten().collect();
-    list.sort();
-    list.into_iter().map(|(name, value)| sysctl(name, value)).collect()
-}
-
-/// Checks the form of a kernel parameter's name and turns it into a path.
-///
-/// Both `net.ipv4.tcp_syncookies` and `net/ipv4/tcp_syncookies` are usual, and in the second a
-/// name may have dots (that of a VLAN interface): the first separator tells which it is.
-///
-/// # Errors
-/// [`Error::Spec`] if it could leave `/proc/sys`, or the value holds a NUL.
-pub fn sysctl(name: &str, value: &str) -> Result<Sysctl, Error> {
-    let separator = name.find(['.', '/']).map(|index| &name[index..=index]);
-    let path = match separator {
-        Some(".") => name.replace('/', "\0").replace('.', "/").replace('\0', "."),
-        Some(_) => name.to_owned(),
-        None => return Err(refuse(format!("{name:?} is no sysctl"))),
-    };
-    let good = |part: &str| !matches!(part, "" | "." | "..");
-    if !path.split('/').all(good) || name.contains('\0') || value.contains('\0') {
-        return Err(refuse(format!("{name:?} is no sysctl")));
-    }
-    Ok(Sysctl { path, value: value.to_owned() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::{json, planned};
@@ -186,7 +225,8 @@ mod tests {
         let text = json("", "").replace(
             r#""cwd": "/""#,
             r#""cwd": "/w", "noNewPrivileges": true, "oomScoreAdj": 5,
-               "capabilities": {"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"], "ambient": ["CAP_CHOWN"]},
+               "capabilities": {"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"], "ambient": ["CAP_CHOWN"],
+                   "permitted": ["CAP_CHOWN"], "inheritable": ["CAP_CHOWN"]},
                "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}]"#,
         );
         let process = planned(&text, &[]).unwrap().plan.process.unwrap();
@@ -209,15 +249,40 @@ mod tests {
     }
 
     #[test]
-    fn sysctls_are_paths_below_proc_sys() {
-        let path = |name| sysctl(name, "1").map(|sysctl| sysctl.path);
-        assert_eq!(path("net.ipv4.ip_forward").unwrap(), "net/ipv4/ip_forward");
-        assert_eq!(path("net/ipv4/conf/eth0.1/x").unwrap(), "net/ipv4/conf/eth0.1/x");
-        assert_eq!(path("net.ipv4.conf.eth0/1.x").unwrap(), "net/ipv4/conf/eth0.1/x");
-        for bad in ["", "kernel", "../x", "net/../../x", "net..x", ".net", "a.b\0"] {
-            assert!(path(bad).is_err(), "{bad:?}");
+    fn what_the_kernel_would_not_take_is_refused_by_field() {
+        for (field, bad) in [
+            ("user.uid", r#""user": {"uid": 4294967295}"#),
+            ("user.gid", r#""user": {"gid": 4294967295}"#),
+            ("user.additionalGids[1]", r#""user": {"additionalGids": [1, 4294967295]}"#),
+            ("user.umask", r#""user": {"umask": 512}"#),
+            ("oomScoreAdj", r#""user": {}, "oomScoreAdj": 1001"#),
+            ("oomScoreAdj", r#""user": {}, "oomScoreAdj": -1001"#),
+            (
+                "rlimits[0].soft",
+                r#""user": {}, "rlimits": [{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]"#,
+            ),
+            (
+                "rlimits[1].type",
+                r#""user": {}, "rlimits": [{"type": "RLIMIT_CORE", "soft": 1, "hard": 1},
+                    {"type": "RLIMIT_CORE", "soft": 1, "hard": 1}]"#,
+            ),
+            (
+                "capabilities.ambient",
+                r#""user": {}, "capabilities": {"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]}"#,
+            ),
+            (
+                "capabilities.ambient",
+                r#""user": {}, "capabilities": {"inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]}"#,
+            ),
+            (
+                "capabilities.effective",
+                r#""user": {}, "capabilities": {"effective": ["CAP_KILL"]}"#,
+            ),
+        ] {
+            let text = json("", "").replace(r#""user": {"uid": 1, "gid": 2}"#, bad);
+            let error = planned(&text, &[]).unwrap_err().to_string();
+            assert!(error.contains(&format!("process.{field}: ")), "{bad}: {error}");
         }
-        assert!(sysctl("kernel.x", "1\0").is_err());
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl Sandboxes {
     ) -> Result<(Arc<Sandbox>, Watch, RunReport), Error> {
         let directory = self.directory(&spec.id);
         stage("cgroup");
+        let holder = self.claim_scope(spec).await?;
         let none = LinuxResources::default();
         self.0.hierarchy.create(&spec.cgroup, &none).in_step(Step::Cgroup, &spec.id)?;
         fail_point!("sandbox.run.cgroup");
@@ -98,6 +99,10 @@ impl Sandboxes {
         stage("pause");
         let begun = Instant::now();
         let running = self.start_pause(spec, &directory, &shim).await?;
+        if let Some(holder) = holder {
+            // A cgroup that has a process itself hands no controllers to those below.
+            holder.let_go().await;
+        }
         fail_point!("sandbox.run.pause");
         report.pause = begun.elapsed();
         let state = State {

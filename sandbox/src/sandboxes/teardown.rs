@@ -123,7 +123,8 @@ impl Sandboxes {
         let killed = async {
             self.0.hierarchy.kill(&spec.cgroup).in_step(Step::Cgroup, &spec.id)?;
             let _ = tokio::time::timeout(DEATH, ended).await;
-            self.0.hierarchy.remove(&spec.cgroup).await.in_step(Step::Cgroup, &spec.id)
+            self.0.hierarchy.remove(&spec.cgroup).await.in_step(Step::Cgroup, &spec.id)?;
+            self.release_scope(spec).await
         };
         let (killed, detached) = tokio::join!(killed, self.detach(spec));
         killed.and(detached)

@@ -13,7 +13,7 @@ use crate::args::{self, Cli, Command, ListFormat};
 pub(crate) fn run(cli: &Cli) -> Result<i32> {
     let runtime = Runtime::new(&cli.global.root);
     match &cli.command {
-        Command::Create(create) => runtime.create(&request(create))?,
+        Command::Create(create) => runtime.create(&request(cli, create))?,
         Command::Start { container } => runtime.start(&container.id)?,
         Command::Run(run) => {
             let keep = match (run.detach, run.keep) {
@@ -21,7 +21,7 @@ pub(crate) fn run(cli: &Cli) -> Result<i32> {
                 (false, true) => Keep::Container,
                 (false, false) => Keep::Nothing,
             };
-            return Ok(runtime.run(&request(&run.create), keep)?);
+            return Ok(runtime.run(&request(cli, &run.create), keep)?);
         }
         Command::State { container } => print_json(&runtime.state(&container.id)?)?,
         Command::Kill(kill) => {
@@ -43,8 +43,9 @@ pub(crate) fn run(cli: &Cli) -> Result<i32> {
     Ok(0)
 }
 
-fn request(create: &args::Create) -> oci::Create {
+fn request(cli: &Cli, create: &args::Create) -> oci::Create {
     oci::Create {
+        systemd: cli.global.systemd_cgroup,
         id: create.container.id.clone(),
         bundle: create.bundle.clone(),
         console_socket: create.console_socket.clone(),

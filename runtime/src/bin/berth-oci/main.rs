@@ -9,11 +9,15 @@ mod report;
 
 use std::process::ExitCode;
 
+use berth_runtime::oci;
 use clap::Parser as _;
 
 use args::Cli;
 
 fn main() -> ExitCode {
+    if std::env::args_os().skip(1).eq([oci::HELPER]) {
+        return if oci::hold_scope().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let cli = Cli::parse();
     match commands::run(&cli) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),

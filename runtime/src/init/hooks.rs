@@ -1,0 +1,29 @@
+//! The hooks that are run by the container's own first process.
+
+use std::path::Path;
+
+use crate::hooks::{Kind, StateJson, run_each};
+use crate::plan::Plan;
+use crate::protocol::Step;
+
+use super::Fault;
+
+/// Runs the plan's hooks of `kind`: before the pivot in the bundle, after it where the process is.
+pub(super) fn run(kind: Kind, plan: &Plan) -> Result<(), Fault> {
+    let Some(planned) = &plan.hooks else { return Ok(()) };
+    let (hooks, directory) = match kind {
+        Kind::CreateContainer => {
+            let bundle = Path::new(&planned.about.bundle);
+            (&planned.create_container, Some(bundle).filter(|path| path.is_absolute()))
+        }
+        _ => (&planned.start_container, None),
+    };
+    // The PID as seen in the container's namespace (OCI runtime specification, State).
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let state = StateJson::new(&planned.about, kind, Some(pid));
+    run_each(kind, hooks, &state, directory).map_err(|fault| Fault {
+        step: Step::Hook,
+        attempt: format!("error running {kind} hook #{}", fault.index),
+        error: fault.cause,
+    })
+}
