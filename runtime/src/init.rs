@@ -14,6 +14,7 @@
 mod command;
 mod console;
 mod devices;
+pub(crate) mod errand;
 mod identity;
 mod mounts;
 mod namespaces;

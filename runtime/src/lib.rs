@@ -9,6 +9,7 @@ pub mod client;
 mod clock;
 pub mod containers;
 mod error;
+pub mod foreign;
 pub mod host;
 mod init;
 pub mod launcher;

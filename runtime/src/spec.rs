@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::plan::{Enter, Handle, Plan};
 use crate::protocol::PidNamespace;
 
+pub(crate) use filesystem::source as root_source;
 pub use options::mount_options;
 pub use process::{all_capabilities, exec, known_capabilities, sysctl};
 
@@ -172,7 +173,11 @@ fn handle_of(path: &Path, members: &[Member], open: &mut Vec<PathBuf>) -> Handle
 }
 
 /// Splits `/proc/PID/MIDDLE/REST` if the PID is a member's.
-fn member_of<'p>(path: &'p Path, middle: &str, members: &[Member]) -> Option<(usize, &'p Path)> {
+pub(crate) fn member_of<'p>(
+    path: &'p Path,
+    middle: &str,
+    members: &[Member],
+) -> Option<(usize, &'p Path)> {
     let mut parts = path.strip_prefix("/proc").ok()?.components();
     let pid: i32 = parts.next()?.as_os_str().to_str()?.parse().ok()?;
     if parts.next()?.as_os_str() != middle {
