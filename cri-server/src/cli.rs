@@ -102,6 +102,9 @@ fn check(sources: &Sources) -> Result<(), Error> {
     for warning in &loaded.warnings {
         eprintln!("berthd: {warning}");
     }
+    for remark in loaded.unusable() {
+        eprintln!("berthd: {remark}");
+    }
     let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
     print(&match files.as_slice() {
         [] => "no configuration file: defaults are in force\n".to_owned(),

@@ -20,6 +20,7 @@ mod finding;
 mod load;
 mod quantity;
 mod render;
+mod runtimes;
 mod schema;
 mod section;
 mod suggest;
@@ -36,7 +37,8 @@ pub use finding::{Finding, Findings};
 pub use load::{DEFAULT_FILE, Loaded, Sources};
 pub use quantity::{Mode, Size, Timeout};
 pub use render::{Effective, default_file, effective, show};
-pub use schema::{Admin, Cni, Directories, Grpc, Image, Log, Metrics, Runtime, Timeouts};
+pub use runtimes::OWN_RUNTIME;
+pub use schema::{Admin, Cni, Directories, Foreign, Grpc, Image, Log, Metrics, Runtime, Timeouts};
 pub use word::{Capability, CgroupDriver, LogFormat, LogLevel, MissingControllers};
 
 use section::Section;
@@ -66,6 +68,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// `[runtimes.NAME]`, by name
+    pub runtimes: BTreeMap<String, Foreign>,
 }
 
 /// Where a value was set. What is not in [`Origins`] is a default.
@@ -116,6 +120,14 @@ impl Config {
             &mut self.timeouts,
             &mut self.metrics,
         ]
+    }
+
+    /// The table with this full name.
+    fn section_mut(&mut self, table: &str) -> Option<&mut dyn Section> {
+        if let Some(name) = table.strip_prefix("runtimes.") {
+            return self.runtimes.get_mut(name).map(|runtime| runtime as &mut dyn Section);
+        }
+        self.sections_mut().into_iter().find(|section| section.name() == table)
     }
 
     /// Puts the sockets that no file placed below the state directory.

@@ -6,6 +6,7 @@
 
 mod background;
 mod containers;
+mod handlers;
 mod ids;
 mod open;
 mod origin;
@@ -24,6 +25,7 @@ use crate::config::Loaded;
 use crate::ops::Ops;
 
 pub use containers::{Remover, snapshot_key};
+pub use handlers::{Handler, Handlers};
 pub use ids::{Making, new_id, now};
 pub use origin::{ContainerOrigin, SandboxOrigin};
 pub use usage::CpuSamples;
@@ -49,6 +51,8 @@ pub struct Node {
     pub images: Images,
     /// The pods of this node.
     pub sandboxes: Sandboxes,
+    /// The runtimes that pods may ask for.
+    pub handlers: Handlers,
     /// The containers of this node.
     pub containers: Containers,
     /// Ids of objects that are being made: the audit leaves them alone.

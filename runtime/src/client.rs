@@ -11,14 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prost::Message as _;
+use prost::Message;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::Error;
-use crate::plan::Plan;
 use crate::protocol::{
     Exit, FromShim, Greeting, MAX_PACKET, Request, Signal, Start, Started, Tidings, ToShim, VERSION,
 };
@@ -136,7 +135,7 @@ impl ShimClient {
     /// Makes a process and waits until its program runs.
     ///
     /// `descriptors` are the handles after those of `start.members`. `start.plan` is filled in
-    /// here: the plan travels in a memory file behind them.
+    /// here: the plan (or the errand, if `start.foreign`) travels in a memory file behind them.
     ///
     /// # Errors
     /// [`Error::Start`] with the step that failed, [`Error::Deadline`] if the child does not get
@@ -144,7 +143,7 @@ impl ShimClient {
     pub async fn start(
         &self,
         mut start: Start,
-        plan: &Plan,
+        plan: &impl Message,
         descriptors: &[BorrowedFd<'_>],
         within: Duration,
     ) -> Result<Running, Error> {
@@ -354,7 +353,7 @@ pub fn read_exit(directory: &Path, key: &str) -> Option<Exit> {
     Exit::decode(bytes.as_slice()).ok()
 }
 
-fn memory_file(plan: &Plan) -> io::Result<OwnedFd> {
+fn memory_file(plan: &impl Message) -> io::Result<OwnedFd> {
     let file = rustix::fs::memfd_create("plan", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut file = std::fs::File::from(file);
     io::Write::write_all(&mut file, &plan.encode_to_vec())?;

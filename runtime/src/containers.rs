@@ -7,6 +7,7 @@
 
 mod create;
 mod exec;
+mod foreign;
 mod log;
 mod recover;
 mod remove;
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::cgroup::{CgroupPath, Hierarchy, Stats};
 use crate::client::ShimClient;
 use crate::error::Error;
+use crate::foreign::Runtime;
 use crate::record::{Store, Syncer};
 use crate::seccomp::{self, Filters};
 use crate::spec::{self, Member, Rootfs};
@@ -45,6 +47,8 @@ pub struct Settings {
     pub records: PathBuf,
     /// An existing directory that roots are attached at.
     pub attach: PathBuf,
+    /// Directory of the bundles of containers that a foreign runtime runs.
+    pub bundles: PathBuf,
     /// How long a process may take from its clone to its `execve`.
     pub start_within: Duration,
     /// How long an exec's output is read on after its process has ended.
@@ -69,6 +73,9 @@ pub struct ContainerSpec {
     pub env: Vec<Vec<u8>>,
     /// The root file system.
     pub rootfs: Rootfs,
+    /// The foreign runtime that makes its processes; ours if absent.
+    #[serde(default)]
+    pub runtime: Option<Runtime>,
     /// Its cgroup.
     pub cgroup: CgroupPath,
     /// Processes of the pod that the specification refers to by PID.
@@ -198,6 +205,7 @@ impl Containers {
         tasks: TaskTracker,
     ) -> Result<Self, Error> {
         crate::record::make_private_directory(&settings.attach)?;
+        crate::record::make_private_directory(&settings.bundles)?;
         Ok(Self(Arc::new(Inner {
             specs: Store::open(settings.records.join("specs"), syncer)?,
             states: Store::open(settings.records.join("states"), syncer)?,

@@ -77,6 +77,16 @@ pub enum Error {
     /// A process could not be made.
     #[error("{}", describe(.0))]
     Start(Failure),
+    /// A foreign runtime could not do something.
+    #[error("{runtime}: {verb}: {said}")]
+    Foreign {
+        /// Name of its handler.
+        runtime: String,
+        /// The command of it that failed.
+        verb: &'static str,
+        /// What it said of it.
+        said: String,
+    },
     /// The shim is gone or does not answer.
     #[error("{attempt}: the shim of {shim} {}", .cause)]
     Shim {
@@ -153,8 +163,12 @@ pub enum StartFault {
 impl Error {
     /// Which fault kept a program from starting, if that is what this error is about.
     pub fn start_fault(&self) -> Option<StartFault> {
-        let Self::Start(failure) = self else {
-            return None;
+        let failure = match self {
+            Self::Start(failure) => failure,
+            Self::Foreign { verb: "create" | "exec", said, .. } => {
+                return Some(foreign_fault(said));
+            }
+            _ => return None,
         };
         Some(match (failure.step(), failure.errno) {
             (Step::Command, libc::ENOENT | libc::ENOTDIR) => StartFault::CommandNotFound,
@@ -172,6 +186,17 @@ impl Error {
             ) => StartFault::Specification,
             _ => StartFault::Internal,
         })
+    }
+}
+
+/// Foreign runtimes say in words what kind of failure it was; these are of runc, crun and youki.
+fn foreign_fault(said: &str) -> StartFault {
+    let said = said.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| said.contains(words));
+    match says(&["executable", "exec: \""]) {
+        true if says(&["not found", "no such file"]) => StartFault::CommandNotFound,
+        true if says(&["permission denied"]) => StartFault::CommandNotExecutable,
+        _ => StartFault::Internal,
     }
 }
 
@@ -213,5 +238,30 @@ pub(crate) trait Storing<T> {
 impl<T, E: Into<io::Error>> Storing<T> for Result<T, E> {
     fn storing(self, attempt: &'static str, path: impl Into<PathBuf>) -> Result<T, Error> {
         self.map_err(|error| Error::Storage { attempt, path: path.into(), source: error.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_runtimes_words_tell_what_kept_a_command_from_running() {
+        for (said, fault) in [
+            (
+                "unable to start container process: exec: \"x\": executable file not found in $PATH",
+                StartFault::CommandNotFound,
+            ),
+            ("exec: \"/x\": stat /x: no such file or directory", StartFault::CommandNotFound),
+            ("executable file `x` not found in $PATH: No such file", StartFault::CommandNotFound),
+            ("exec: \"/etc\": permission denied", StartFault::CommandNotExecutable),
+            ("chdir to cwd (\"/x\") failed: no such file or directory", StartFault::Internal),
+            ("exit code 1", StartFault::Internal),
+        ] {
+            let error =
+                |verb| Error::Foreign { runtime: "runc".to_owned(), verb, said: said.to_owned() };
+            assert_eq!(error("create").start_fault(), Some(fault), "{said}");
+            assert_eq!(error("delete").start_fault(), None);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -125,6 +126,15 @@ fn unusable(attempt: &'static str, path: &Path, error: io::Error) -> Error {
     }
 }
 
+/// Whether a mount can be made read-only with all mounts below it (`mount_setattr(2)`).
+pub fn recursive_read_only() -> bool {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, rustix::fs::Mode::empty());
+    // Nothing is asked for, and so nothing changes where the call is known.
+    let nothing = crate::sys::mount::Attributes::default();
+    root.is_ok_and(|root| crate::sys::mount::set_attributes(root.as_fd(), nothing, true).is_ok())
+}
+
 /// How a mount of the host passes on what is mounted below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
@@ -174,6 +184,12 @@ impl Mounts {
     /// Whether something is mounted on `path`, a real path.
     pub fn has(&self, path: &Path) -> bool {
         self.0.contains_key(path)
+    }
+
+    /// Where the mount that `path`, a real path, is on is mounted.
+    pub fn point_of(&self, path: &Path) -> PathBuf {
+        let point = path.ancestors().find(|path| self.has(path));
+        point.unwrap_or(Path::new("/")).to_owned()
     }
 
     /// How the mount that `path`, a real path, is on is shared.
@@ -236,6 +252,8 @@ mod tests {
         assert_eq!(mounts.sharing_of(Path::new("/x/y")), Sharing::Shared);
         assert_eq!(mounts.sharing_of(Path::new("/a b/y")), Sharing::Private);
         assert_eq!(mounts.sharing_of(Path::new("/c")), Sharing::Slave);
+        assert_eq!(mounts.point_of(Path::new("/a b/y")), Path::new("/a b"));
+        assert_eq!(mounts.point_of(Path::new("/x/y")), Path::new("/"));
     }
 
     #[test]

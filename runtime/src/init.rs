@@ -17,6 +17,7 @@ mod attributes;
 mod command;
 mod console;
 mod devices;
+pub(crate) mod errand;
 mod hooks;
 mod identity;
 mod kernel;

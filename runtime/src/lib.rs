@@ -10,6 +10,7 @@ pub mod client;
 mod clock;
 pub mod containers;
 mod error;
+pub mod foreign;
 pub mod hooks;
 pub mod host;
 mod init;

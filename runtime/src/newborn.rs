@@ -6,6 +6,7 @@
 //!   │◄───────────── Terminal │  the master of the terminal that it has opened
 //!   │◄─────────── Namespaces │  if the plan says so: it waits until it is told to go on
 //!   │◄──────────────── Ready │  if the plan has a gate: it waits there for who starts it
+//!   │◄────────────── Adopted │  on an errand: a process that a foreign runtime has made
 //!   │◄──────────── Executing │  the next thing that it does is execve(2)
 //!   │◄────────────── (closed)│  by execve, or by its death
 //!   │◄─────────────── Failed │  instead of any of these
@@ -22,6 +23,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use nix::sched::{CloneFlags, setns};
 use prost::Message as _;
 
+use crate::foreign::errand::Errand;
 use crate::init::{self, Inheritance};
 use crate::plan::Plan;
 use crate::protocol::{Failure, Step};
@@ -35,6 +37,7 @@ const EXECUTING: u8 = 1;
 const FAILED: u8 = 2;
 const NAMESPACES: u8 = 3;
 const READY: u8 = 4;
+const ADOPTED: u8 = 20;
 
 /// What a child reports.
 #[derive(Debug)]
@@ -45,6 +48,9 @@ pub(crate) enum Report {
     Namespaces,
     /// It waits at its gate.
     Ready,
+    /// A foreign runtime has made this process for it, which becomes its parent's child when it
+    /// ends itself: the PID, and a pidfd.
+    Adopted(i32, OwnedFd),
     /// The next thing that it does is `execve(2)`.
     Executing,
     /// A step has failed, and it ends.
@@ -62,6 +68,7 @@ impl Report {
             (Some(&TERMINAL), Some(master)) => Self::Terminal(master),
             (Some(&NAMESPACES), _) => Self::Namespaces,
             (Some(&READY), _) => Self::Ready,
+            (Some(&ADOPTED), Some(pidfd)) => Self::Adopted(pid_in(&bytes[1..])?, pidfd),
             (Some(&EXECUTING), _) => Self::Executing,
             (Some(&FAILED), _) => Self::Failed(Failure::decode(&bytes[1..]).unwrap_or_default()),
             _ => return Err(io::Error::other("a report that makes no sense")),
@@ -72,6 +79,22 @@ impl Report {
 /// Hands over the master of a new terminal.
 pub(crate) fn report_terminal(to: BorrowedFd<'_>, master: BorrowedFd<'_>) -> io::Result<()> {
     socket::send(to, &[TERMINAL], &[master])
+}
+
+fn pid_in(bytes: &[u8]) -> io::Result<i32> {
+    let bytes = bytes.try_into().map_err(|_| io::Error::other("a report without a PID"))?;
+    Ok(i32::from_le_bytes(bytes))
+}
+
+/// Hands over a process that a foreign runtime has made.
+pub(crate) fn report_adopted(
+    to: BorrowedFd<'_>,
+    pid: i32,
+    pidfd: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let mut report = vec![ADOPTED];
+    report.extend(pid.to_le_bytes());
+    socket::send(to, &report, &[pidfd])
 }
 
 /// Says that the program is about to run.
@@ -132,6 +155,25 @@ pub(crate) fn clone_child(
     cloned
 }
 
+/// Clones a child that runs an errand: in the namespaces and the cgroup of its parent, because
+/// it is none of the pod's processes, only their maker.
+pub(crate) fn clone_errand(
+    proof: &SingleThreaded,
+    given: &Inheritance<'_>,
+    errand: impl FnOnce() -> io::Result<Errand>,
+) -> io::Result<Child> {
+    clone_process(proof, &Birth::default(), || run_errand(errand, given))
+}
+
+fn run_errand(errand: impl FnOnce() -> io::Result<Errand>, given: &Inheritance<'_>) -> Infallible {
+    let failure = match errand().map(|errand| init::errand::run(&errand, given)) {
+        Ok(Ok(())) => return exit_now(0),
+        Ok(Err(fault)) => failure(fault.step, &fault.attempt, &fault.error),
+        Err(error) => failure(Step::Request, "read the errand", &error),
+    };
+    fail(given.report, &failure)
+}
+
 /// The child, from its first instruction on.
 fn live(plan: impl FnOnce() -> io::Result<Plan>, given: &Inheritance<'_>) -> Infallible {
     let (failure, to) = match plan() {
@@ -141,9 +183,13 @@ fn live(plan: impl FnOnce() -> io::Result<Plan>, given: &Inheritance<'_>) -> Inf
         }
         Err(error) => (failure(Step::Request, "read the plan", &error), None),
     };
+    fail(to.as_ref().map_or(given.report, std::os::fd::AsFd::as_fd), &failure)
+}
+
+/// Reports why, and ends.
+fn fail(to: BorrowedFd<'_>, failure: &Failure) -> Infallible {
     let mut report = vec![FAILED];
     report.extend(failure.encode_to_vec());
-    let to = to.as_ref().map_or(given.report, std::os::fd::AsFd::as_fd);
     // If even that fails, the closed socket says that it did not work.
     let _ = socket::send(to, &report, &[]);
     exit_now(127)

@@ -91,6 +91,10 @@ pub struct Start {
     /// Its standard streams.
     #[prost(oneof = "Streams", tags = "8, 9, 10")]
     pub streams: Option<Streams>,
+    /// Whether the memory file holds a [`crate::foreign`] errand instead of a plan: another
+    /// runtime makes the process, in the cgroup above.
+    #[prost(bool, tag = "14")]
+    pub foreign: bool,
 }
 
 /// Which PID namespace a process is born in; the shim's own if not said.
@@ -298,4 +302,6 @@ pub enum Step {
     Hook = 12,
     /// AppArmor and SELinux.
     Label = 13,
+    /// Having a foreign runtime make the process.
+    Runtime = 30,
 }

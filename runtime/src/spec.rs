@@ -27,6 +27,7 @@ use crate::protocol::PidNamespace;
 use crate::seccomp;
 
 pub use attributes::initial_cpus;
+pub(crate) use filesystem::source as root_source;
 pub use hooks::{Hooks, about, hooks};
 pub use netdevices::net_devices;
 pub use options::mount_options;
@@ -195,7 +196,11 @@ fn handle_of(path: &Path, members: &[Member], open: &mut Vec<PathBuf>) -> Handle
 }
 
 /// Splits `/proc/PID/MIDDLE/REST` if the PID is a member's.
-fn member_of<'p>(path: &'p Path, middle: &str, members: &[Member]) -> Option<(usize, &'p Path)> {
+pub(crate) fn member_of<'p>(
+    path: &'p Path,
+    middle: &str,
+    members: &[Member],
+) -> Option<(usize, &'p Path)> {
     let mut parts = path.strip_prefix("/proc").ok()?.components();
     let pid: i32 = parts.next()?.as_os_str().to_str()?.parse().ok()?;
     if parts.next()?.as_os_str() != middle {

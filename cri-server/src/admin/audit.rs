@@ -30,6 +30,7 @@ pub(super) async fn audit(
     cgroups(node, &mut strays);
     pods(node, &mut strays);
     containers(node, &mut strays).await;
+    foreign(node, &mut strays)?;
     sandboxes(node, &mut strays).await?;
     images(node, &mut strays).await?;
     in_the_making.extend(node.making.snapshot());
@@ -92,6 +93,19 @@ async fn containers(node: &Node, strays: &mut Vec<Stray>) {
             strays.push(stray(Class::Process, cgroup, reason));
         }
     }
+}
+
+/// What is kept for foreign runtimes belongs to a container. A runtime's directory that somebody
+/// has configured may be others' too.
+fn foreign(node: &Node, strays: &mut Vec<Stray>) -> Result<(), Status> {
+    let state = &node.loaded.config.dirs.state;
+    let runtimes = node.handlers.iter().filter_map(|handler| handler.runtime.as_ref());
+    let roots: Vec<_> = runtimes.map(|runtime| runtime.root.as_path()).collect();
+    let own: Vec<_> = roots.into_iter().filter(|root| root.starts_with(state)).collect();
+    for path in node.containers.foreign_strays(&own).map_err(status::of)? {
+        strays.push(stray(Class::File, path, "no container has this bundle or runtime state"));
+    }
+    Ok(())
 }
 
 async fn sandboxes(node: &Node, strays: &mut Vec<Stray>) -> Result<(), Status> {

@@ -7,7 +7,7 @@ use crate::about;
 use crate::api::admin::{Condition, Feature, InfoRequest, InfoResponse, Setting};
 use crate::api::runtime::RuntimeCondition;
 use crate::config;
-use crate::node::Node;
+use crate::node::{Handler, Node};
 use crate::rpc::{Call, status};
 
 pub(super) async fn info(node: &Node, _: Call, _: InfoRequest) -> Result<InfoResponse, Status> {
@@ -32,7 +32,30 @@ fn condition(condition: RuntimeCondition) -> Condition {
     Condition { r#type, status, reason, message }
 }
 
-/// Controllers of the host's cgroup hierarchy.
+/// A runtime handler, and what it can do.
+fn handler(handler: &Handler) -> Feature {
+    let features = &handler.features;
+    let mut details = Vec::new();
+    if let Some(runtime) = &handler.runtime {
+        details.push(runtime.path.display().to_string());
+    }
+    match handler.check() {
+        Err(status) => details = vec![status.message().to_owned()],
+        Ok(()) => details.extend(features.untold.clone()),
+    }
+    let can = [
+        ("recursive read-only mounts", features.recursive_read_only),
+        ("user namespaces", features.user_namespaces),
+    ];
+    details.extend(can.iter().filter(|(_, can)| *can).map(|(what, _)| (*what).to_owned()));
+    Feature {
+        name: format!("runtime handler {}", handler.name),
+        available: handler.check().is_ok(),
+        detail: details.join(", "),
+    }
+}
+
+/// Runtime handlers, and controllers of the host's cgroup hierarchy.
 fn features(node: &Node) -> Vec<Feature> {
     let has: Vec<_> = node.hierarchy.controllers().collect();
     let all = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids", "rdma", "misc"];
@@ -41,5 +64,5 @@ fn features(node: &Node) -> Vec<Feature> {
         available: has.contains(&name),
         detail: String::new(),
     };
-    all.into_iter().map(feature).collect()
+    node.handlers.iter().map(handler).chain(all.into_iter().map(feature)).collect()
 }

@@ -6,9 +6,9 @@ use toml::de::{DeTable, DeValue};
 use super::finding::{Finding, Source};
 use super::section::{Refused, full_name};
 use super::value::{found, integer};
-use super::{Config, Origin, Origins, VERSION, suggest};
+use super::{Config, Origin, Origins, VERSION, runtimes, suggest};
 
-type Entry<'a, 'i> = (&'a Spanned<toml::de::DeString<'i>>, &'a Spanned<DeValue<'i>>);
+pub(super) type Entry<'a, 'i> = (&'a Spanned<toml::de::DeString<'i>>, &'a Spanned<DeValue<'i>>);
 
 /// Applies files to a configuration, one after the other.
 #[derive(Default)]
@@ -53,6 +53,9 @@ impl Reader {
 
     fn top_level(&mut self, source: Source<'_>, (key, value): Entry<'_, '_>) {
         let name = key.get_ref();
+        if let (runtimes::TABLE, DeValue::Table(tables)) = (name.as_ref(), value.get_ref()) {
+            return self.runtimes(source, tables);
+        }
         let known = self.config.sections().iter().any(|s| s.name() == name && !name.is_empty());
         match (known, value.get_ref()) {
             (true, DeValue::Table(table)) => {
@@ -74,14 +77,11 @@ impl Reader {
         }
     }
 
-    fn key(&mut self, source: Source<'_>, table: &str, (key, value): Entry<'_, '_>) {
+    pub(super) fn key(&mut self, source: Source<'_>, table: &str, (key, value): Entry<'_, '_>) {
         let name = full_name(table, key.get_ref());
-        let outcome = self
-            .config
-            .sections_mut()
-            .into_iter()
-            .find(|section| section.name() == table)
-            .map_or(Err(Refused::UnknownKey), |s| s.set(key.get_ref(), value.get_ref()));
+        let section = self.config.section_mut(table);
+        let outcome =
+            section.map_or(Err(Refused::UnknownKey), |s| s.set(key.get_ref(), value.get_ref()));
         match outcome {
             Ok(()) => {
                 let (line, _) = source.position(key.span().start);

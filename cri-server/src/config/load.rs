@@ -49,7 +49,8 @@ impl Sources {
             reader.apply(Source { file: &path, text: &text });
             files.push(path);
         }
-        let Reader { mut config, origins, errors, warnings } = reader;
+        let Reader { mut config, origins, mut errors, warnings } = reader;
+        errors.extend(config.check_runtimes(&origins));
         if !errors.is_empty() {
             return Err(Error::InvalidConfig(Findings(errors)));
         }

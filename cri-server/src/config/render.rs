@@ -2,8 +2,9 @@
 
 use toml::Value;
 
+use super::runtimes::table;
 use super::section::{Section, full_name};
-use super::{Config, DERIVED, Loaded, VERSION};
+use super::{Config, DERIVED, Foreign, Loaded, VERSION};
 
 /// One setting in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +21,12 @@ pub struct Effective {
 #[must_use]
 pub fn effective(loaded: &Loaded) -> Vec<Effective> {
     let mut settings = Vec::new();
-    for section in loaded.config.sections() {
+    let fixed = loaded.config.sections().map(|section| (section.name().to_owned(), section));
+    let runtimes = loaded.config.runtimes.iter();
+    let runtimes = runtimes.map(|(name, runtime)| (table(name), runtime as &dyn Section));
+    for (table, section) in fixed.into_iter().chain(runtimes) {
         for (key, value) in pairs(section) {
-            let key = full_name(section.name(), key);
+            let key = full_name(&table, key);
             let origin = loaded.origins.get(&key).map(ToString::to_string);
             let origin = origin.unwrap_or_else(|| "default".to_owned());
             settings.push(Effective { key, value: value.to_string(), origin });
@@ -36,12 +40,12 @@ pub fn effective(loaded: &Loaded) -> Vec<Effective> {
 #[must_use]
 pub fn show(loaded: &Loaded, origins: bool) -> String {
     let mut text = format!("version = {VERSION}\n");
-    let mut table = "";
+    let mut table = String::new();
     let settings = effective(loaded);
     for Effective { key, value, origin } in &settings {
         let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
         if section != table {
-            table = section;
+            table = section.to_owned();
             text.push_str(&format!("\n[{table}]\n"));
         }
         let line = format!("{name} = {value}");
@@ -75,9 +79,20 @@ pub fn default_file() -> String {
         }
         text.push('\n');
     }
-    text.truncate(text.trim_end().len());
-    text.push('\n');
+    sample(&mut text);
     text
+}
+
+/// A table that is there as often as somebody writes it: a sample, commented out.
+fn sample(text: &mut String) {
+    let sample = Foreign { path: Some("/usr/bin/crun".into()), ..Foreign::default() };
+    comment(text, sample.doc());
+    text.push_str("# [runtimes.crun]\n");
+    for (key, (name, value)) in sample.keys().iter().zip(pairs(&sample)) {
+        text.push_str("#\n");
+        comment(text, key.doc);
+        text.push_str(&format!("# {name} = {value}\n"));
+    }
 }
 
 fn pairs(section: &dyn Section) -> impl Iterator<Item = (&'static str, Value)> {

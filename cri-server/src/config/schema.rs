@@ -124,7 +124,8 @@ section! {
         /// Path of berth-shim. Empty: beside berthd, else in /usr/libexec/berth.
         shim: Option<PathBuf> = None,
 
-        /// Handler of a pod that names none.
+        /// Handler of a pod that names none: "berth", which is berthd's own
+        /// runtime, or the name of one of [runtimes].
         default_handler: String = "berth".to_owned(),
 
         /// Where the cgroup v2 hierarchy is mounted.
@@ -164,6 +165,23 @@ section! {
 
         /// Let processes in a pod's own network send pings.
         enable_unprivileged_icmp: bool = true,
+    }
+}
+
+section! {
+    /// Another OCI runtime (runc, crun, youki and the like), for pods whose
+    /// RuntimeClass names it as their handler. A table for each:
+    /// [runtimes.NAME].
+    Foreign = "runtimes.NAME" {
+        /// Path of its program.
+        path: Option<PathBuf> = None,
+
+        /// Its global options, before those that berthd gives it.
+        args: Vec<String> = Vec::new(),
+
+        /// Where it keeps the state of its containers, on a tmpfs. Empty:
+        /// runtimes/NAME below `state`.
+        root: Option<PathBuf> = None,
     }
 }
 

@@ -254,3 +254,58 @@ fn values_have_the_types_that_the_daemon_works_with() {
     assert_eq!(config.metrics.listen.unwrap().port(), 9810);
     assert_eq!(config.runtime.shim.as_deref(), Some(Path::new("/opt/berth-shim")));
 }
+
+#[test]
+fn runtimes_are_tables_of_the_operators_own_names() {
+    let place = Place::with(
+        "[runtimes.crun]\nargs = [\"--debug\"]\n\
+         [runtimes.kata-1]\npath = \"/opt/kata\"\nroot = \"/run/kata\"\n\
+         [runtime]\ndefault_handler = \"crun\"\n",
+    )
+    .drop_in("crun.toml", "[runtimes.crun]\npath = \"/no/such/crun\"\ntelepathy = 1\n");
+
+    let loaded = place.load().unwrap();
+
+    let crun = &loaded.config.runtimes["crun"];
+    assert_eq!(crun.path.as_deref(), Some(Path::new("/no/such/crun")));
+    assert_eq!((crun.args.as_slice(), &crun.root), (&["--debug".to_owned()][..], &None));
+    let kata = &loaded.config.runtimes["kata-1"];
+    assert_eq!(kata.root.as_deref(), Some(Path::new("/run/kata")));
+    assert_eq!(
+        place.warnings(),
+        ["config.d/crun.toml:3:1: runtimes.crun.telepathy: unknown key, ignoring it"]
+    );
+    assert!(loaded.origins["runtimes.crun.args"].to_string().ends_with("config.toml:2"));
+    let unusable = place.relative(&loaded.unusable());
+    assert!(unusable[0].starts_with("config.d/crun.toml:2:1: runtimes.crun.path: /no/such/crun"));
+    let shown = Place::with(&show(&loaded, true)).load().unwrap();
+    assert_eq!(shown.config, loaded.config);
+}
+
+#[test]
+fn a_runtime_has_a_name_and_a_program_and_the_default_one_is_there() {
+    for (text, expected) in [
+        ("[runtimes.crun]\nargs = []", "1:1: runtimes.crun.path: the path of its program is"),
+        ("[runtimes.berth]\npath = \"/x\"", "\"berth\" is berthd's own runtime"),
+        ("[runtimes.\"../x\"]\npath = \"/x\"", "a handler is called by lower case letters"),
+        ("[runtimes.Kata]\npath = \"/x\"", "a handler is called by lower case letters"),
+        ("[runtimes]\ncrun = \"/x\"", "expected a table [runtimes.crun], found \"/x\""),
+        ("[runtimes.crun]\npath = \"crun\"", "runtimes.crun.path: expected an absolute path"),
+        ("[runtime]\ndefault_handler = \"x\"", "default_handler: \"x\" is no runtime, only berth"),
+    ] {
+        let errors = Place::with(text).errors();
+        assert!(errors.iter().any(|error| error.contains(expected)), "{text}: {errors:?}");
+    }
+}
+
+#[test]
+fn the_default_file_has_a_sample_of_a_runtime() {
+    let text = default_file();
+    let sample = text.split("# [runtimes.crun]").nth(1).unwrap();
+    let sample: String =
+        sample.lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+    let set = sample.lines().filter(|line| line.contains(" = "));
+    let set: String = set.map(|line| format!("{line}\n")).collect();
+    let config = Place::with(&format!("[runtimes.crun]\n{set}")).load().unwrap().config;
+    assert_eq!(config.runtimes["crun"].path.as_deref(), Some(Path::new("/usr/bin/crun")));
+}

@@ -27,7 +27,7 @@ use crate::rpc::identity;
 
 use super::background::Background;
 use super::origin::{ContainerOrigin, SandboxOrigin};
-use super::{CpuSamples, Making, Node};
+use super::{CpuSamples, Handlers, Making, Node};
 
 /// Longest time from the clone of a process to its `execve`, mounts included.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -50,6 +50,7 @@ impl Node {
             .map_err(Error::set_up("the shim"))?;
         let (sandboxes, containers) = objects(config, &hierarchy, launcher, &syncer, &background)?;
         let images = images(config).await?;
+        let handlers = Handlers::open(config).await;
         let ops = Ops::new(config.timeouts.rollback.get(), metrics.clone());
         let node = Self {
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -60,6 +61,7 @@ impl Node {
             hierarchy,
             images,
             sandboxes,
+            handlers,
             containers,
             making: Making::default(),
             cpu_samples: CpuSamples::default(),
@@ -145,6 +147,7 @@ fn objects(
     let settings = berth_runtime::containers::Settings {
         records: dirs.root.join("containers"),
         attach: attach.clone(),
+        bundles: dirs.state.join("bundles"),
         start_within: START_WITHIN,
         drain_within: config.timeouts.exec_drain,
         log_line_max: u32::try_from(config.runtime.log_line_max.bytes()).unwrap_or(u32::MAX),

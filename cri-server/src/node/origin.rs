@@ -17,6 +17,9 @@ pub struct SandboxOrigin {
     /// The request.
     #[prost(message, optional, tag = "1")]
     pub request: Option<RunPodSandboxRequest>,
+    /// The runtime handler that it got, which may be by default.
+    #[prost(string, tag = "2")]
+    pub handler: String,
 }
 
 /// What a container was asked for with.
@@ -41,6 +44,12 @@ impl SandboxOrigin {
     pub fn of(bytes: &[u8]) -> RunPodSandboxRequest {
         let origin = Self::decode(bytes).unwrap_or_default();
         origin.request.unwrap_or_default()
+    }
+
+    /// The runtime handler that the sandbox got; empty if it is older than the choice.
+    #[must_use]
+    pub fn handler(bytes: &[u8]) -> String {
+        Self::decode(bytes).unwrap_or_default().handler
     }
 
     /// The configuration of the sandbox.

@@ -27,6 +27,7 @@ pub(super) async fn create_container(
     let home = sandbox.home().map_err(status::of)?;
     let image = image(node, &request)?;
     let id = new_id()?;
+    let handler = node.handlers.of_pod(&SandboxOrigin::handler(&sandbox.spec.origin))?;
     let capabilities: Vec<_> = node
         .loaded
         .config
@@ -43,6 +44,7 @@ pub(super) async fn create_container(
             home: &home,
             pod: &SandboxOrigin::config(&sandbox.spec.origin),
             image: &image,
+            handler,
             default_capabilities: &capabilities,
             seccomp_profile: node.loaded.config.runtime.seccomp_profile.as_deref(),
             target: target(node, &request)?,

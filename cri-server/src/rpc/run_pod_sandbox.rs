@@ -20,7 +20,7 @@ pub(super) async fn run_pod_sandbox(
     let (key, fingerprint) = identity::of_sandbox(&request)?;
     let id = new_id()?;
     let runtime = &node.loaded.config.runtime;
-    let handlers = [runtime.default_handler.clone()];
+    let handlers = node.handlers.names();
     let mut spec = sandbox::spec(
         &request,
         &sandbox::Context {
@@ -34,7 +34,11 @@ pub(super) async fn run_pod_sandbox(
             now: now(),
         },
     )?;
-    spec.origin = prost::Message::encode_to_vec(&SandboxOrigin { request: Some(request) });
+    let handler = node.handlers.find(&request.runtime_handler);
+    let handler = handler.ok_or_else(|| Status::internal("a handler that is not there"))?;
+    handler.check()?;
+    let origin = SandboxOrigin { handler: handler.name.clone(), request: Some(request) };
+    spec.origin = prost::Message::encode_to_vec(&origin);
 
     let deadline = node.loaded.config.timeouts.pod_start.get();
     let operation = Operation::new(key, deadline).fingerprint(fingerprint);

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use berth_runtime::foreign::Features;
 use berth_sandbox::network::NetworkStatus;
 use tonic::Status as GrpcStatus;
 
 use super::Call;
 use crate::api::runtime::{
-    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeStatus, StatusRequest, StatusResponse,
+    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus,
+    StatusRequest, StatusResponse,
 };
 use crate::node::Node;
 
@@ -26,16 +28,29 @@ pub(super) async fn status(
         });
         info.insert("config".to_owned(), text.to_string());
     }
-    let handler = |name: &str| RuntimeHandler { name: name.to_owned(), features: None };
     Ok(StatusResponse {
         status: Some(RuntimeStatus { conditions: conditions(node) }),
         info,
-        runtime_handlers: vec![handler(""), handler(&config.runtime.default_handler)],
+        runtime_handlers: handlers(node),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
             ..RuntimeFeatures::default()
         }),
     })
+}
+
+/// All handlers, and the default one once more by its empty name.
+fn handlers(node: &Node) -> Vec<RuntimeHandler> {
+    let told = |name: &str, features: &Features| RuntimeHandler {
+        name: name.to_owned(),
+        features: Some(RuntimeHandlerFeatures {
+            recursive_read_only_mounts: features.recursive_read_only,
+            user_namespaces: features.user_namespaces,
+        }),
+    };
+    let default = node.handlers.find("").map(|handler| told("", &handler.features));
+    let named = node.handlers.iter().map(|handler| told(&handler.name, &handler.features));
+    default.into_iter().chain(named).collect()
 }
 
 /// What the kubelet waits for, and what an operator wants to know.

@@ -49,7 +49,7 @@ impl Classify for berth_runtime::Error {
             Self::MissingController { .. } => Code::FailedPrecondition,
             Self::Limit { .. } => Code::InvalidArgument,
             Self::Cgroup { source, .. } | Self::Storage { source, .. } => of_io(source),
-            Self::Start(_) => match self.start_fault() {
+            Self::Start(_) | Self::Foreign { .. } => match self.start_fault() {
                 Some(StartFault::CommandNotFound) => Code::NotFound,
                 Some(StartFault::CommandNotExecutable) => Code::PermissionDenied,
                 Some(StartFault::WorkingDirectory) => Code::FailedPrecondition,

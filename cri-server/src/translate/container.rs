@@ -16,7 +16,7 @@ use crate::api::runtime::{
     ContainerConfig, CreateContainerRequest, LinuxContainerSecurityContext, NamespaceMode,
     NamespaceOption, PodSandboxConfig,
 };
-use crate::node::ContainerOrigin;
+use crate::node::{ContainerOrigin, Handler};
 
 use super::seccomp::{self, Seccomp};
 use super::signal::stop_signal;
@@ -40,6 +40,8 @@ pub struct Context<'a> {
     pub pod: &'a PodSandboxConfig,
     /// Its image.
     pub image: &'a Image,
+    /// Which runtime runs it.
+    pub handler: &'a Handler,
     /// Capabilities of a container that does not speak of them.
     pub default_capabilities: &'a [Capability],
     /// The file whose seccomp profile takes the place of the built-in one.
@@ -71,6 +73,7 @@ pub fn translate(
     if !config.cdi_devices.is_empty() {
         return Err(unsupported("config.CDI_devices"));
     }
+    check_handler(config, context.handler)?;
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     security::check_profiles(&security)?;
@@ -95,6 +98,7 @@ pub fn translate(
         oci: oci(config, &security, &identity, seccomp, context)?,
         env,
         rootfs: RuntimeRootfs::Directory("/".into()),
+        runtime: context.handler.runtime.clone(),
         cgroup,
         members,
         log,
@@ -104,6 +108,20 @@ pub fn translate(
         created_at: context.now,
     };
     Ok(Translated { spec })
+}
+
+/// What not every runtime can do, and some would leave out without a word.
+fn check_handler(config: &ContainerConfig, handler: &Handler) -> Result<(), Status> {
+    let deep = config.mounts.iter().position(|mount| mount.recursive_read_only);
+    match deep {
+        Some(index) if !handler.features.recursive_read_only => {
+            let (field, name) =
+                (format!("config.mounts[{index}].recursive_read_only"), &handler.name);
+            let why = format!("{field} is not supported by the runtime handler {name:?}");
+            Err(Status::unimplemented(why))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Translated {

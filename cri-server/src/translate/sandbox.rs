@@ -17,6 +17,9 @@ use crate::config::CgroupDriver;
 
 use super::{check_name, invalid, network, sysctls, unsupported};
 
+/// Whether a pod can have a user namespace: what every handler is reported to lack otherwise.
+pub const USER_NAMESPACES: bool = false;
+
 /// Size of a pod's `/dev/shm`, as everywhere in the field.
 const SHM_BYTES: u64 = 64 << 20;
 

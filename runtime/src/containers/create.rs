@@ -27,7 +27,7 @@ impl Containers {
             return Err(Error::Exists(spec.id));
         }
         // Refuses what start could not do, while there is nothing to undo.
-        self.blueprint(&spec)?;
+        self.check(&spec)?;
         self.0.specs.write(&spec.id, &spec)?;
         fail_point!("container.create.record");
         let made = self.make(&spec);
@@ -42,9 +42,17 @@ impl Containers {
         Ok(container)
     }
 
+    fn check(&self, spec: &ContainerSpec) -> Result<(), Error> {
+        match &spec.runtime {
+            Some(runtime) => self.check_bundle(spec, runtime),
+            None => self.blueprint(spec).map(drop),
+        }
+    }
+
     fn make(&self, spec: &ContainerSpec) -> Result<(), Error> {
         self.0.hierarchy.create(&spec.cgroup, &spec::resources(&spec.oci))?;
         fail_point!("container.create.cgroup");
+        self.make_bundle(spec)?;
         self.0.states.write(&spec.id, &State::Created)?;
         fail_point!("container.create.state");
         Ok(())

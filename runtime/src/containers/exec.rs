@@ -12,7 +12,7 @@ use tokio::net::unix::pipe::{self, Receiver};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Ending;
+use crate::client::{Ending, Running};
 use crate::error::{Error, Storing as _};
 use crate::protocol::{GivenStreams, PidNamespace, Start, Streams};
 use crate::spec;
@@ -48,9 +48,17 @@ pub struct ExecOutput {
     pub code: i32,
 }
 
+/// What is started, and how soon.
+pub(super) struct Asked<'a> {
+    pub(super) name: &'a str,
+    pub(super) args: Vec<String>,
+    pub(super) within: Duration,
+}
+
 /// An exec has a cgroup of its own below the container's, so that all of it can be killed.
 struct Place {
     key: String,
+    name: String,
     cgroup: crate::cgroup::CgroupPath,
 }
 
@@ -89,35 +97,27 @@ impl Containers {
     ) -> Result<ExecOutput, Error> {
         let begun = Instant::now();
         let deadline = exec.timeout.map(|timeout| (timeout, begun + timeout));
-        let best_effort = self.0.settings.oom_score_adj_best_effort;
-        let ContainerSpec { oci, env, .. } = &container.spec;
-        let mut process = oci.process().clone().unwrap_or_default();
-        process.set_args(Some(exec.args)).set_terminal(Some(false));
-        let first = match container.state() {
-            State::Running { pid, .. } => Some(pid),
-            _ => None,
-        };
-        let seccomp = container.spec.seccomp(&self.0.filters, first);
-        let plan = spec::exec(oci, &process, env.clone(), best_effort, &seccomp)?;
         self.0.hierarchy.create_below_processes(&place.cgroup)?;
         let cgroup = self.0.hierarchy.open_cgroup(&place.cgroup)?;
         let (stdout, childs_stdout) = output_pipe().storing("make", "a pipe")?;
         let (stderr, childs_stderr) = output_pipe().storing("make", "a pipe")?;
         let start = Start {
             key: place.key.clone(),
-            plan: 0,
             cgroup: 1,
             members: vec![container.spec.id.clone()],
-            pid_namespace: Some(PidNamespace::Of(0)),
             streams: Some(Streams::Given(GivenStreams {
                 stdin: None,
                 stdout: Some(2),
                 stderr: Some(3),
             })),
+            ..Start::default()
         };
         let descriptors = [cgroup, childs_stdout, childs_stderr];
         let borrowed = descriptors.each_ref().map(AsFd::as_fd);
-        let started = self.start_exec(container, start, &plan, &borrowed, deadline).await;
+        let within = self.0.settings.start_within;
+        let within = deadline.map_or(within, |(timeout, _)| timeout.min(within));
+        let asked = Asked { name: &place.name, args: exec.args, within };
+        let started = self.start_exec(container, start, asked, &borrowed).await;
         // Our copies of the write ends: while they are open the output does not end.
         drop(descriptors);
         let mut ending = started?.ending;
@@ -136,7 +136,7 @@ impl Containers {
             timeout = out_of_time => ("execute the command", timeout),
             () = exec.cancel.cancelled() => ("execute a command that nobody waits for", begun.elapsed()),
         };
-        self.0.hierarchy.kill(&place.cgroup)?;
+        self.kill_exec(container, place).await?;
         // A killed process goes at once, unless it sleeps in the kernel.
         let _ = tokio::time::timeout(DEATH, &mut ending).await;
         Err(Error::Deadline { attempt: attempt.to_owned(), after })
@@ -146,13 +146,34 @@ impl Containers {
         &self,
         container: &Container,
         start: Start,
-        plan: &crate::plan::Plan,
+        asked: Asked<'_>,
         descriptors: &[BorrowedFd<'_>],
-        deadline: Option<(Duration, Instant)>,
-    ) -> Result<crate::client::Running, Error> {
-        let within = self.0.settings.start_within;
-        let within = deadline.map_or(within, |(timeout, _)| timeout.min(within));
-        container.shim.start(start, plan, descriptors, within).await
+    ) -> Result<Running, Error> {
+        if let Some(runtime) = &container.spec.runtime {
+            return self.start_foreign_exec(container, runtime, start, asked, descriptors).await;
+        }
+        let ContainerSpec { oci, env, .. } = &container.spec;
+        let best_effort = self.0.settings.oom_score_adj_best_effort;
+        let mut process = oci.process().clone().unwrap_or_default();
+        process.set_args(Some(asked.args)).set_terminal(Some(false));
+        let first = match container.state() {
+            State::Running { pid, .. } => Some(pid),
+            _ => None,
+        };
+        let seccomp = container.spec.seccomp(&self.0.filters, first);
+        let plan = spec::exec(oci, &process, env.clone(), best_effort, &seccomp)?;
+        let start = Start { pid_namespace: Some(PidNamespace::Of(0)), ..start };
+        container.shim.start(start, &plan, descriptors, asked.within).await
+    }
+
+    /// Kills the command with its children; where a foreign runtime could not start it in its
+    /// own cgroup, the command alone.
+    async fn kill_exec(&self, container: &Container, place: &Place) -> Result<(), Error> {
+        self.0.hierarchy.kill(&place.cgroup)?;
+        if container.spec.runtime.is_some() {
+            container.shim.signal(&place.key, libc::SIGKILL).await?;
+        }
+        Ok(())
     }
 
     /// A key that no earlier exec of the container had, not even one of an earlier berthd.
@@ -163,7 +184,7 @@ impl Containers {
         *last = now.max(*last + 1);
         let name = format!("exec-{:x}", *last);
         let cgroup = container.spec.cgroup.child(&name)?;
-        Ok(Place { key: format!("{}-{name}", container.spec.id), cgroup })
+        Ok(Place { key: format!("{}-{name}", container.spec.id), name, cgroup })
     }
 }
 

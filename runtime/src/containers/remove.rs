@@ -30,13 +30,16 @@ impl Containers {
 
     /// Undoes whatever there is of a container that was never started.
     pub(super) async fn discard(&self, spec: &ContainerSpec) -> Result<(), Error> {
+        let bundle = self.remove_bundle(spec).await;
         self.0.hierarchy.remove(&spec.cgroup).await?;
+        bundle?;
         self.remove_records(&spec.id)
     }
 
     /// Undoes whatever there is of a container: also half of one, also twice. Goes on past
     /// failures and answers the first; the records go last, and only if all else went.
     async fn tear_down(&self, spec: &ContainerSpec, shim: &ShimClient) -> Result<(), Error> {
+        let bundle = self.remove_bundle(spec).await;
         let cgroup = self.0.hierarchy.remove(&spec.cgroup).await;
         fail_point!("container.remove.cgroup");
         let process = match shim.forget(&spec.id).await {
@@ -44,7 +47,7 @@ impl Containers {
             Err(_) if shim.is_gone() => Ok(()),
             result => result,
         };
-        cgroup.and(process)?;
+        cgroup.and(bundle).and(process)?;
         fail_point!("container.remove.forgotten");
         self.remove_records(&spec.id)
     }

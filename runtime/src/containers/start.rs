@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fail::fail_point;
+use prost::Message;
 
 use crate::client::{Ending, Watch};
 use crate::error::{Error, StartFault, Storing as _};
@@ -44,9 +46,25 @@ impl Containers {
     }
 
     async fn launch(&self, container: &Container) -> Result<(State, Watch), Error> {
+        if let Some(runtime) = &container.spec.runtime {
+            return self.launch_foreign(container, runtime).await;
+        }
+        let Blueprint { plan, pid_namespace, open } = self.blueprint(&container.spec)?;
+        let start = Start { pid_namespace: Some(pid_namespace), ..Start::default() };
+        self.launch_as(container, start, &plan, open).await
+    }
+
+    /// Completes a request with the cgroup, the log and what is to be opened, and makes it.
+    pub(super) async fn launch_as(
+        &self,
+        container: &Container,
+        start: Start,
+        plan: &impl Message,
+        open: Vec<PathBuf>,
+    ) -> Result<(State, Watch), Error> {
         let spec = &container.spec;
-        let Blueprint { plan, pid_namespace, open } = self.blueprint(spec)?;
-        let terminal = plan.process.as_ref().is_some_and(|process| process.terminal);
+        let process = spec.oci.process().as_ref();
+        let terminal = process.and_then(|process| process.terminal()).unwrap_or(false);
         let mut descriptors: Vec<OwnedFd> = Vec::with_capacity(open.len() + 2);
         for path in open {
             let file = File::open(&path).storing("open namespace", path)?;
@@ -64,15 +82,14 @@ impl Containers {
         let max_line = self.0.settings.log_line_max;
         let start = Start {
             key: spec.id.clone(),
-            plan: 0,
             cgroup,
             members: spec.members.iter().map(|member| member.key.clone()).collect(),
-            pid_namespace: Some(pid_namespace),
             streams: Some(Streams::Log(LogStreams { file, max_line, stdin: spec.stdin, terminal })),
+            ..start
         };
         let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         let within = self.0.settings.start_within;
-        let running = container.shim.start(start, &plan, &descriptors, within).await?;
+        let running = container.shim.start(start, plan, &descriptors, within).await?;
         let started = running.started;
         let state = State::Running { pid: started.pid, started_at: started.at };
         Ok((state, running.ending))
@@ -139,6 +156,7 @@ impl Containers {
         fail_point!("container.end.killed");
         report(self.set_state(container, State::Exited(exited)), "record the end of a container");
         fail_point!("container.end.state");
+        report(self.remove_bundle(spec).await, "have a foreign runtime forget a container");
         // What does not go now (a process that sleeps in the kernel) goes when it is removed.
         report(self.0.hierarchy.remove(&spec.cgroup).await, "remove the cgroup of a container");
     }

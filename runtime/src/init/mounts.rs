@@ -14,7 +14,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-use crate::plan::{FileSystem, Mount, MountSource};
+use crate::plan::{FileSystem, Mount, MountSource, Shared};
 use crate::protocol::Step;
 use crate::sys::mount::{Attributes, set_attributes};
 
@@ -34,13 +34,18 @@ fn open_one_foreign(mount: &Mount, given: &Inheritance<'_>) -> Result<Option<Own
     let tree = match &mount.source {
         Some(MountSource::Bind(bind)) => clone_tree(&bind.path, bind.recursive)
             .attempt(Step::Mount, || format!("open {} for {}", bind.path, mount.destination))?,
-        Some(MountSource::Shared(shared)) => given
-            .handle(shared.of)
-            .and_then(|pidfd| inside_mounts_of(pidfd, || clone_tree(&shared.path, false)))
-            .attempt(Step::Mount, || format!("open the pod's {}", shared.path))?,
+        Some(MountSource::Shared(shared)) => open_shared(shared, given)?,
         _ => return Ok(None),
     };
     Ok(Some(tree))
+}
+
+/// A detached clone of a mount of another process.
+pub(super) fn open_shared(shared: &Shared, given: &Inheritance<'_>) -> Result<OwnedFd, Fault> {
+    given
+        .handle(shared.of)
+        .and_then(|pidfd| inside_mounts_of(pidfd, || clone_tree(&shared.path, false)))
+        .attempt(Step::Mount, || format!("open the pod's {}", shared.path))
 }
 
 /// Mounts everything, in order.

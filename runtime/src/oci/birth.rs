@@ -86,6 +86,8 @@ impl Newborn {
                 }
                 Report::Ready => return Ok(()),
                 Report::Executing => executing = true,
+                // Of errands, which only shims run.
+                Report::Adopted(..) => {}
                 Report::Failed(failure) => return Err(Error::Start(failure)),
                 Report::Closed if executing => return Ok(()),
                 Report::Closed => {

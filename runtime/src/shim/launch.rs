@@ -5,12 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
-use prost::Message as _;
+use prost::Message;
 
 use crate::cgroup::oom::Reached;
 use crate::init::Inheritance;
 use crate::newborn::{self, Nest, failure};
-use crate::plan::{Handle, Plan};
+use crate::plan::Handle;
 use crate::protocol::{Failure, PidNamespace, Start, Step, Streams};
 use crate::socket;
 use crate::sys::clone::Child;
@@ -82,7 +82,7 @@ impl Shim {
         wiring: &Wiring,
         report: &OwnedFd,
     ) -> io::Result<Child> {
-        let plan = at(handles, start.plan)?;
+        let file = at(handles, start.plan)?;
         let nest = match start.pid_namespace {
             Some(PidNamespace::New(true)) => Nest::New,
             Some(PidNamespace::Of(handle)) => {
@@ -95,8 +95,11 @@ impl Shim {
             streams: wiring.child.each_ref().map(|stream| stream.as_ref().map(AsFd::as_fd)),
             report: report.as_fd(),
         };
+        if start.foreign {
+            return newborn::clone_errand(&self.proof, &given, || read(file));
+        }
         let cgroup = Some(at(handles, start.cgroup)?);
-        newborn::clone_child(&self.proof, cgroup, nest, &given, || read_plan(plan))
+        newborn::clone_child(&self.proof, cgroup, nest, &given, || read(file))
     }
 
     /// Waits for the child's report and its output. The child's ends of the pipes close here.
@@ -123,12 +126,12 @@ impl Shim {
 }
 
 /// Decoded by the child, so that the shim never grows with it.
-fn read_plan(file: BorrowedFd<'_>) -> io::Result<Plan> {
+fn read<M: Message + Default>(file: BorrowedFd<'_>) -> io::Result<M> {
     let file = File::from(file.try_clone_to_owned()?);
     let size = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
     let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, 0)?;
-    Plan::decode(bytes.as_slice()).map_err(io::Error::other)
+    M::decode(bytes.as_slice()).map_err(io::Error::other)
 }
 
 pub(super) fn at(handles: &[OwnedFd], index: Handle) -> io::Result<BorrowedFd<'_>> {

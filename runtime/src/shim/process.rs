@@ -140,6 +140,15 @@ impl Processes {
         self.slot_where(|process| process.key == key)
     }
 
+    /// Slots of processes that have reports to come.
+    pub(super) fn preparing(&self) -> Vec<u32> {
+        let preparing = |slot: &Option<Process>| {
+            slot.as_ref().is_some_and(|process| matches!(process.state, State::Preparing { .. }))
+        };
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| preparing(slot));
+        slots.filter_map(|(index, _)| u32::try_from(index).ok()).collect()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.slots.iter().flatten()
     }

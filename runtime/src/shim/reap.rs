@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd as _;
 
-use rustix::process::{WaitOptions, WaitStatus, wait};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use crate::cgroup::oom::{Reached, oom_kills};
 use crate::protocol::Exit;
@@ -17,10 +17,19 @@ impl Shim {
         // The signals say only that something ended; which, the kernel tells below.
         while let Ok(Some(_)) = self.signals.read_signal() {}
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if let Some(slot) = self.processes.slot_of_pid(pid) {
+            if let Some(slot) = self.slot_of_ended(pid) {
                 self.end(slot, status);
             }
         }
+    }
+
+    /// A process that a foreign runtime has made is the shim's child once its errand has ended,
+    /// and an errand says whose process it was before it ends.
+    fn slot_of_ended(&mut self, pid: Pid) -> Option<u32> {
+        self.processes.slot_of_pid(pid).or_else(|| {
+            self.read_reports();
+            self.processes.slot_of_pid(pid)
+        })
     }
 
     /// Settles what is left of a process that has just been reaped.

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::process::Pid;
+
 use crate::newborn::{Report, failure};
 use crate::protocol::{Failure, Started, Step, Tidings};
 
@@ -24,6 +26,7 @@ impl Shim {
             match Report::receive(report.as_fd(), &mut self.buffers.packet) {
                 Ok(Report::Terminal(master)) => self.take_terminal(slot, master),
                 Ok(Report::Executing) => *executing = true,
+                Ok(Report::Adopted(pid, pidfd)) => self.adopt(slot, pid, pidfd),
                 Ok(Report::Failed(failure)) => return self.fail(slot, failure),
                 Ok(Report::Closed) if *executing => return self.succeed(slot),
                 Ok(Report::Closed) => return self.fail_killed(slot),
@@ -32,6 +35,20 @@ impl Shim {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return self.fail(slot, failure(Step::Clone, "hear from it", &error)),
             }
+        }
+    }
+
+    /// What was known as the process until now was the errand, which has made it.
+    fn adopt(&mut self, slot: u32, pid: i32, pidfd: OwnedFd) {
+        if let (Some(process), Some(pid)) = (self.processes.get_mut(slot), Pid::from_raw(pid)) {
+            (process.pid, process.pidfd) = (pid, pidfd);
+        }
+    }
+
+    /// Reads what all children have reported.
+    pub(super) fn read_reports(&mut self) {
+        for slot in self.processes.preparing() {
+            self.read_report(slot);
         }
     }
 

@@ -33,12 +33,7 @@ const DEFAULT_LINKS: [(&str, &str); 5] = [
 
 /// The root file system.
 pub(super) fn root(spec: &Spec, linux: &Linux, around: &Surroundings<'_>) -> Result<Root, Error> {
-    let source = match around.rootfs {
-        Rootfs::Overlay { lowers, upper, work } => {
-            RootSource::Overlay(overlay(lowers.iter().map(|path| path.as_path()), upper, work)?)
-        }
-        Rootfs::Directory(path) => RootSource::Directory(text(path)?),
-    };
+    let source = source(around.rootfs)?;
     let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
     let propagation = match linux.rootfs_propagation().as_deref() {
         None | Some("") => 0,
@@ -47,6 +42,16 @@ pub(super) fn root(spec: &Spec, linux: &Linux, around: &Surroundings<'_>) -> Res
     };
     let attach = text(around.attach)?;
     Ok(Root { attach, read_only, propagation, source: Some(source) })
+}
+
+/// Where a root file system comes from.
+pub(crate) fn source(rootfs: &Rootfs) -> Result<RootSource, Error> {
+    Ok(match rootfs {
+        Rootfs::Overlay { lowers, upper, work } => {
+            RootSource::Overlay(overlay(lowers.iter().map(|path| path.as_path()), upper, work)?)
+        }
+        Rootfs::Directory(path) => RootSource::Directory(text(path)?),
+    })
 }
 
 /// Names layers relative to the directory that all of them are below.

@@ -160,11 +160,11 @@ impl Sandboxes {
             if spec.own_pid { PidNamespace::New(true) } else { PidNamespace::Host(true) };
         let start = Start {
             key: PAUSE.to_owned(),
-            plan: 0,
             cgroup: u32::from(descriptors.len() == 2),
             members: Vec::new(),
             pid_namespace: Some(pid_namespace),
             streams: Some(Streams::Null(true)),
+            ..Start::default()
         };
         let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         let started = shim.start(start, &plan, &descriptors, settings.start_within).await;
