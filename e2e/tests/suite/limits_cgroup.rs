@@ -149,7 +149,8 @@ async fn changed(pod: &Pod, spec: ContainerSpec) -> Result<()> {
     };
     as_told().await?;
 
-    // The kernel takes the first three and refuses the last: nothing of it stays.
+    // What is raised comes first, and of that the kernel refuses the last: nothing of it stays, and
+    // what would have been lowered has not been.
     let refused = app.update(|limits| {
         limits.cpu_shares = 1024;
         limits.memory_limit_in_bytes = 70 * MIB;
@@ -157,7 +158,8 @@ async fn changed(pod: &Pod, spec: ContainerSpec) -> Result<()> {
             .map(|(key, value)| (key.into(), value.into()))
             .into();
     });
-    let words = ["memory.low", "\"x\"", "pids.max is \"9\" again", "cpu.weight is \"59\" again"];
+    let words =
+        ["memory.low", "\"x\"", "memory.max is \"67108864\" again", "cpu.weight is \"59\" again"];
     assert_refused(refused.await, Code::InvalidArgument, &words);
     as_told().await.context("after an update that was refused")?;
     let refused = app.update(|limits| limits.memory_swap_limit_in_bytes = MIB).await;
