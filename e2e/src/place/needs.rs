@@ -8,10 +8,11 @@ use anyhow::{Result, bail, ensure};
 use super::{Kind, guest};
 
 /// Every program that some part of the harness runs, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("busybox", "busybox-static"),
     ("containerd", "containerd"),
     ("ctr", "containerd"),
+    ("criu", "criu"),
     ("docker-registry", "docker-registry"),
     ("host-local", "containernetworking-plugins"),
     ("ip", "iproute2"),
@@ -21,6 +22,7 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("runc", "runc"),
     ("script", "bsdutils"),
     ("strace", "strace"),
+    ("systemctl", "systemd"),
 ];
 
 /// Where programs are looked for, beside `PATH`, which may lack the directories of an
