@@ -28,7 +28,7 @@ use notify::NotifySocket;
 pub use setup::Setup;
 
 /// How long a daemon may take to become ready. A guest needs most of it for a peer.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(120);
 /// How long it may take to end when it is asked to.
 const END: Duration = Duration::from_secs(20);
 
