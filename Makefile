@@ -7,15 +7,18 @@ STATIC := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --targe
 # Tests need namespaces, mounts and cgroups of their own.
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME)
 NEXTEST := $(shell command -v cargo-nextest)
+# Runs a test binary on a whole Debian system, booted once for all tests.
+MACHINE := --config 'target.$(TRIPLE).runner="$(CURDIR)/.ci/machine"'
 
-.PHONY: help build install check test bench demo clean FORCE
+.PHONY: help build install check test test-full bench demo clean FORCE
 help:
-	@echo 'make demo     run a real pod from a real image, and look at it'
-	@echo 'make build    berthd, berth, berth-shim and berth-oci, static, in $(BIN)'
-	@echo 'make install  put them below DESTDIR, as a package does'
-	@echo 'make check    format, lints, documentation, arrows and shape of the code'
-	@echo 'make test     all tests, against a real registry, real plugins, real kernels'
-	@echo 'make bench    berthd beside containerd, berth-oci beside crun and runc'
+	@echo 'make demo      run a real pod from a real image, and look at it'
+	@echo 'make build     berthd, berth, berth-shim and berth-oci, static, in $(BIN)'
+	@echo 'make install   put them below DESTDIR, as a package does'
+	@echo 'make check     format, lints, documentation, arrows and shape of the code'
+	@echo 'make test      all tests, against a real registry, real plugins, real kernels'
+	@echo 'make test-full what needs a whole machine: systemd, AppArmor, all of cgroup v2, criu'
+	@echo 'make bench     berthd beside containerd, berth-oci beside crun and runc'
 
 build:
 	@.ci/packages build
@@ -35,7 +38,7 @@ install: build
 check:
 	@.ci/packages check
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features berth-e2e/full-machine -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	@.ci/arrows
 	@.ci/shape
@@ -57,6 +60,12 @@ ifdef NEXTEST
 else
 	$(ROOT) cargo test --locked --workspace --no-fail-fast
 endif
+
+# One by one: a machine has one AppArmor, and one systemd. ONLY=NAME runs the tests of that name.
+test-full: build
+	@.ci/packages full
+	$(ROOT) cargo test --locked $(MACHINE) -p berth-e2e --features full-machine --test full \
+	    -- --test-threads=1 $(ONLY)
 
 bench: build
 	@.ci/packages bench

@@ -7,6 +7,7 @@ mod berthd;
 pub mod binaries;
 mod containerd;
 mod notify;
+pub mod service;
 mod setup;
 
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use notify::NotifySocket;
 pub use setup::Setup;
 
 /// How long a daemon may take to become ready. A guest needs most of it for a peer.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(120);
 /// How long it may take to end when it is asked to.
 const END: Duration = Duration::from_secs(20);
 
@@ -172,15 +173,20 @@ impl Daemon {
             Engine::Containerd => (containerd::command(self)?, containerd::config(self)?),
         };
         ensure!(self.process.is_none(), "the daemon runs already");
-        for (path, text) in [(self.config_file(), &config), (self.drop_in(), &self.setup.more)] {
-            std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        }
+        self.write_config(&config)?;
         if let Err(err) = self.launch(command).await {
             self.process = None;
             return Err(err);
         }
         if self.setup.engine == Engine::Containerd {
             containerd::finish_start(self).await?;
+        }
+        Ok(())
+    }
+
+    fn write_config(&self, config: &str) -> Result<()> {
+        for (path, text) in [(self.config_file(), config), (self.drop_in(), &self.setup.more)] {
+            std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         }
         Ok(())
     }

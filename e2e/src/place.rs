@@ -10,6 +10,9 @@
 //!                                                └─► inside
 //! ```
 //!
+//! A whole machine is not booted from here: `.ci/machine` runs a test binary on one, and from
+//! there on a test goes the way of a native one.
+//!
 //! Owns namespaces, mounts, cgroups and the boot of the guest; knows nothing of daemons,
 //! images or pods. No process is forked by our code: a thread unshares, and what it spawns
 //! by exec is born inside. PID 1 dies with the test, and with it all that the test started;
@@ -19,6 +22,7 @@ mod cgroup;
 mod guest;
 mod init;
 mod inside;
+mod machine;
 mod mounts;
 pub mod needs;
 mod outside;
@@ -39,6 +43,9 @@ pub const NATIVE_DEADLINE: Duration = Duration::from_secs(120);
 /// that forks is an order of magnitude slower in a guest.
 pub const CONTROLLERS_DEADLINE: Duration = Duration::from_secs(600);
 
+/// How long a test on a whole machine may take: an emulated one computes six times slower.
+pub const MACHINE_DEADLINE: Duration = Duration::from_secs(600);
+
 /// What a test asks of the place that it runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
@@ -46,6 +53,10 @@ enum Need {
     Native,
     /// The cgroup v2 controllers cpu, memory and pids.
     Controllers,
+    /// All that a server has, in private namespaces.
+    WholeMachine,
+    /// The same, beside its systemd.
+    Systemd,
 }
 
 /// What kind of place a test found itself in.
@@ -55,6 +66,9 @@ pub enum Kind {
     Native,
     /// A user-mode Linux guest on this machine's file system.
     Guest,
+    /// This machine's own PIDs, cgroups and /run, which its systemd manages; mounts, network, IPC
+    /// and host name are private.
+    Systemd,
     /// The machine itself, as it is: only when `E2E_ENDPOINT` names a daemon that runs there.
     Machine,
 }
@@ -65,6 +79,7 @@ pub struct Place {
     kind: Kind,
     scratch: PathBuf,
     disk: PathBuf,
+    slice: String,
     evidence: Arc<Mutex<Vec<PathBuf>>>,
 }
 
@@ -75,7 +90,8 @@ impl Place {
     }
 
     /// An empty directory in memory, gone with the test. Its path is short enough for unix
-    /// sockets below it, and overlayfs accepts it as an upper directory.
+    /// sockets below it, and overlayfs accepts it as an upper directory. Beside systemd it lies
+    /// on the machine's disk, where services see it too.
     pub fn scratch(&self) -> &Path {
         &self.scratch
     }
@@ -91,6 +107,11 @@ impl Place {
         let dir = self.scratch.join(name);
         std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         Ok(dir)
+    }
+
+    /// A slice of systemd's that is the test's own, such as `berth_e2e_1a2b3c.slice`.
+    pub fn slice(&self) -> &str {
+        &self.slice
     }
 
     /// True if the cgroup v2 controller `name` can be used here.
@@ -140,6 +161,31 @@ where
     dispatch(Need::Controllers, Again::this_test(), CONTROLLERS_DEADLINE, test);
 }
 
+/// Runs the calling `#[test]` in private namespaces of a machine that has all that a server has:
+/// every cgroup controller, AppArmor, PSI, huge pages, criu. Belongs in the test binary `full`,
+/// which `make test-full` runs on such a machine.
+///
+/// # Panics
+/// As [`native`], with [`MACHINE_DEADLINE`]; and on any lesser machine.
+pub fn full_machine<T>(test: T)
+where
+    T: AsyncFnOnce(Place) -> Result<()>,
+{
+    dispatch(Need::WholeMachine, Again::this_test(), MACHINE_DEADLINE, test);
+}
+
+/// As [`full_machine`], for a test that has systemd do something: PIDs, cgroups and /run are the
+/// machine's own. All units of the test belong in [`Place::slice`], which ends with it.
+///
+/// # Panics
+/// As [`full_machine`].
+pub fn beside_systemd<T>(test: T)
+where
+    T: AsyncFnOnce(Place) -> Result<()>,
+{
+    dispatch(Need::Systemd, Again::this_test(), MACHINE_DEADLINE, test);
+}
+
 /// Runs a whole program, such as a benchmark, in private namespaces of this machine.
 ///
 /// # Panics
@@ -165,12 +211,17 @@ where
             inside::on_the_machine(deadline, test);
         }
         Step::Outside => {
-            let inside = match need {
-                Need::Controllers if !cgroup::machine_has_controllers() => Kind::Guest,
-                _ => Kind::Native,
+            let order = |inside| Order::new(again, inside, deadline);
+            let whole = || machine::ensure_whole();
+            let ran = match need {
+                Need::Controllers if !cgroup::machine_has_controllers() => {
+                    outside::run(&order(Kind::Guest))
+                }
+                Need::Native | Need::Controllers => outside::run(&order(Kind::Native)),
+                Need::WholeMachine => whole().and_then(|()| outside::run(&order(Kind::Native))),
+                Need::Systemd => whole().and_then(|()| outside::run(&order(Kind::Systemd))),
             };
-            let order = Order::new(again, inside, deadline);
-            if let Err(err) = outside::run(&order) {
+            if let Err(err) = ran {
                 panic!("{err:#}");
             }
         }

@@ -17,7 +17,9 @@ use crate::place::{Place, needs};
 use crate::process::Process;
 use crate::wait;
 
-const START: Duration = Duration::from_secs(30);
+/// How long a registry may take to listen. In an emulated machine on a busy one, its first start
+/// reads and translates a large program.
+const START: Duration = Duration::from_secs(120);
 
 /// What a client has to say to get in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

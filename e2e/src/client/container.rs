@@ -234,6 +234,15 @@ impl Container {
         serde_json::from_str(info).context("parse the verbose status")
     }
 
+    /// What a file of its cgroup says, such as `memory.max`, as this place sees the hierarchy.
+    pub async fn cgroup_says(&self, file: &str) -> Result<String> {
+        let info = self.info().await?;
+        let cgroup = info["cgroup"].as_str().context("a container without a cgroup")?;
+        let path = format!("/sys/fs/cgroup{cgroup}/{file}");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        Ok(text.trim_end().to_owned())
+    }
+
     /// PID of its first process, as the node sees it.
     pub async fn pid(&self) -> Result<i32> {
         let pid = self.info().await?["pid"].as_i64().context("a container without a process")?;

@@ -20,9 +20,14 @@ const LEAF: &str = "harness";
 /// How long the kernel may take to let go of a cgroup whose processes have died.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// True if this machine itself offers what resource limits need, in cgroup v2.
+/// The controllers that this machine itself hands on, in cgroup v2.
+pub(super) fn offered() -> Vec<String> {
+    words(&Path::new(MOUNT).join("cgroup.subtree_control"))
+}
+
+/// True if this machine itself offers what resource limits need.
 pub(super) fn machine_has_controllers() -> bool {
-    let offered = words(&Path::new(MOUNT).join("cgroup.subtree_control"));
+    let offered = offered();
     ["cpu", "memory", "pids"].iter().all(|needed| offered.iter().any(|c| c == needed))
 }
 
@@ -44,7 +49,7 @@ pub(super) fn mount_whole() -> io::Result<()> {
 /// Moves this process into the cgroup `name` and into a mount and a cgroup namespace of its
 /// own, whose cgroup root is that cgroup. The mount of the hierarchy is left to the caller.
 pub(super) fn confine_to(name: &str) -> Result<()> {
-    join(&Path::new(MOUNT).join(name))?;
+    join(name)?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP)
         .context("unshare mount and cgroup namespaces")
 }
@@ -54,13 +59,18 @@ pub(super) fn settle() -> Result<()> {
     let root = Path::new(MOUNT);
     let leaf = root.join(LEAF);
     fs::create_dir(&leaf).with_context(|| format!("make cgroup {}", leaf.display()))?;
-    join(&leaf)?;
+    enter(&leaf)?;
     let enable: Vec<_> = controllers(root).iter().map(|name| format!("+{name}")).collect();
     let file = root.join("cgroup.subtree_control");
     fs::write(&file, enable.join(" ")).with_context(|| format!("enable {enable:?}"))
 }
 
-fn join(dir: &Path) -> Result<()> {
+/// Moves this process into the cgroup `name`, and leaves its view of the hierarchy as it is.
+pub(super) fn join(name: &str) -> Result<()> {
+    enter(&Path::new(MOUNT).join(name))
+}
+
+fn enter(dir: &Path) -> Result<()> {
     fs::write(dir.join("cgroup.procs"), "0")
         .with_context(|| format!("join cgroup {}", dir.display()))
 }

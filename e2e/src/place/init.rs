@@ -4,7 +4,9 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, set_child_subreaper, set_parent_process_death_signal, wait,
+};
 
 use super::stage::{Order, Stage};
 use super::{Kind, cgroup, guest, mounts};
@@ -26,12 +28,26 @@ pub(super) fn run(stage: &Stage) -> ! {
 fn prepare(stage: &Stage) -> Result<Order> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("ask for a death signal")?;
     let order = stage.order()?;
+    if order.inside == Kind::Systemd {
+        prepare_beside_systemd(stage)?;
+        mounts::temporary(&order.scratch(stage))?;
+        return Ok(order);
+    }
     cgroup::confine_to(&stage.name())?;
     mounts::kernel_file_systems()?;
     mounts::private_state()?;
     cgroup::settle()?;
     loopback_up()?;
     Ok(order)
+}
+
+/// Units live in the machine's PID and cgroup namespaces and see its /run, so the test does too.
+fn prepare_beside_systemd(stage: &Stage) -> Result<()> {
+    cgroup::join(&stage.name())?;
+    set_child_subreaper(Some(getpid())).context("become the parent of orphans")?;
+    mounts::kernel_file_systems()?;
+    mounts::shared()?;
+    loopback_up()
 }
 
 /// A new network namespace has a loopback interface, but it is down.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::stage::Stage;
-use super::{Kind, Place, mounts};
+use super::{Kind, Place};
 
 /// How much of the end of each evidence file is printed, in bytes.
 const EVIDENCE: u64 = 32 << 10;
@@ -22,13 +22,14 @@ where
     T: AsyncFnOnce(Place) -> Result<()>,
 {
     let order = stage.order().expect("the order of the stage");
-    let scratch = Path::new(mounts::SCRATCH).to_owned();
+    let scratch = order.scratch(stage);
     let disk = match order.inside {
         Kind::Guest => scratch.join("disk"),
         _ => stage.dir.join("disk"),
     };
     std::fs::create_dir(&disk).expect("make the disk directory");
-    let place = Place { kind: order.inside, scratch, disk, evidence: Default::default() };
+    let kind = order.inside;
+    let place = Place { kind, scratch, disk, slice: stage.slice(), evidence: Default::default() };
     judge(place, order.deadline, test);
     stage.record_pass().expect("record the verdict");
 }
@@ -47,11 +48,9 @@ where
     for dir in [&scratch, &disk] {
         std::fs::create_dir(dir).expect("make a directory");
     }
-    judge(
-        Place { kind: Kind::Machine, scratch, disk, evidence: Default::default() },
-        deadline,
-        test,
-    );
+    let slice = "e2e.slice".to_owned();
+    let place = Place { kind: Kind::Machine, scratch, disk, slice, evidence: Default::default() };
+    judge(place, deadline, test);
 }
 
 fn judge<T>(place: Place, deadline: Duration, test: T)

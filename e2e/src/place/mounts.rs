@@ -15,8 +15,10 @@ use super::cgroup;
 
 /// The scratch directory of a test. Short, because unix socket paths end at 107 bytes.
 pub(super) const SCRATCH: &str = "/run/e2e";
-/// Temporary files of the test and of what it starts.
-pub(super) const TEMPORARY: &str = "/run/e2e/tmp";
+/// Temporary files of the test and of what it starts, below its scratch directory.
+pub(super) const TEMPORARY: &str = "tmp";
+/// Where security modules take their policies.
+const SECURITY: &str = "/sys/kernel/security";
 /// Where writes to overlaid directories of the machine go.
 const OVERLAYS: &str = "/run/e2e-overlay";
 /// Directories that programs write to whatever their configuration says.
@@ -31,7 +33,12 @@ pub(super) fn kernel_file_systems() -> Result<()> {
         let _ = unmount(path, UnmountFlags::DETACH);
         mount(kind, path, kind, flags, None).with_context(|| format!("mount {path}"))?;
     }
-    cgroup::mount_whole().context("mount cgroup2")
+    cgroup::mount_whole().context("mount cgroup2")?;
+    // A kernel without any module that wants it has no place for it.
+    if Path::new(SECURITY).is_dir() {
+        mount("securityfs", SECURITY, "securityfs", flags, None).context("mount securityfs")?;
+    }
+    Ok(())
 }
 
 /// Mounts memory over the places where daemons keep state, and makes [`SCRATCH`]; then gives all
@@ -44,7 +51,18 @@ pub(super) fn private_state() -> Result<()> {
     for path in PRIVATE {
         private_dir(Path::new(path))?;
     }
-    fs::create_dir_all(TEMPORARY).with_context(|| format!("make {TEMPORARY}"))?;
+    temporary(Path::new(SCRATCH))?;
+    shared()
+}
+
+/// Makes a scratch directory, and the one for temporary files in it.
+pub(super) fn temporary(scratch: &Path) -> Result<()> {
+    let dir = scratch.join(TEMPORARY);
+    fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))
+}
+
+/// Gives all mounts the propagation that they have on a node.
+pub(super) fn shared() -> Result<()> {
     // As on any node that systemd has booted; the peer group does not reach out of the place.
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
         .context("make the mounts shared")

@@ -8,11 +8,12 @@ use anyhow::{Result, bail, ensure};
 use super::{Kind, guest};
 
 /// Every program that some part of the harness runs, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("busybox", "busybox-static"),
     ("containerd", "containerd"),
     ("crun", "crun"),
     ("ctr", "containerd"),
+    ("criu", "criu"),
     ("docker-registry", "docker-registry"),
     ("host-local", "containernetworking-plugins"),
     ("ip", "iproute2"),
@@ -22,6 +23,7 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("runc", "runc"),
     ("script", "bsdutils"),
     ("strace", "strace"),
+    ("systemctl", "systemd"),
 ];
 
 /// Where programs are looked for, beside `PATH`, which may lack the directories of an

@@ -4,18 +4,18 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter};
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::cgroup::{self, Cgroup};
-use super::needs;
 use super::stage::{Order, Stage};
+use super::{Kind, needs};
 
 /// Stages lie on the machine's disk, so that benchmarks find an honest one there. `E2E_DISK`
 /// names another directory, outside of what a place has for itself (/run, /dev/shm).
@@ -58,12 +58,15 @@ enum Ended {
 }
 
 fn in_new_namespaces(order: &Order, stage: &OwnedStage, writer: PipeWriter) -> Result<Ended> {
-    let new = CloneFlags::CLONE_NEWNS
+    let mut new = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
-    unshare(new).context("unshare mount, network, pid, ipc and uts namespaces")?;
+    // systemd is told PIDs, and knows its own.
+    if order.inside != Kind::Systemd {
+        new |= CloneFlags::CLONE_NEWPID;
+    }
+    unshare(new).context("unshare namespaces")?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .context("make the mounts private")?;
     cgroup::mount_whole().context("mount cgroup2")?;
@@ -77,8 +80,18 @@ fn in_new_namespaces(order: &Order, stage: &OwnedStage, writer: PipeWriter) -> R
     drop(command);
     let child = child.context("start PID 1 of the place");
     let ended = child.and_then(|child| wait(child, order.deadline + GRACE));
+    if order.inside == Kind::Systemd {
+        stop_units(&stage.stage)?;
+    }
     cgroup.remove()?;
     ended
+}
+
+/// A slice takes its units with it. One that no unit was in is stopped as well.
+fn stop_units(stage: &Stage) -> Result<()> {
+    let status = Command::new("systemctl").args(["stop", "--quiet", &stage.slice()]).status();
+    ensure!(status.context("run systemctl")?.success(), "stop {}", stage.slice());
+    Ok(())
 }
 
 fn wait(mut child: Child, deadline: Duration) -> Result<Ended> {

@@ -98,9 +98,19 @@ impl Order {
     pub(super) fn command(&self, step: &str, stage: &Stage) -> Command {
         let mut command = Command::new(&self.exe);
         command.args(&self.again.args).envs(self.env.iter().cloned());
-        command.env("PATH", needs::search_path()).env("TMPDIR", mounts::TEMPORARY);
+        let temporary = self.scratch(stage).join(mounts::TEMPORARY);
+        command.env("PATH", needs::search_path()).env("TMPDIR", temporary);
         command.env(STEP, step).env(STAGE, &stage.dir);
         command
+    }
+
+    /// Where [`super::Place::scratch`] is.
+    pub(super) fn scratch(&self, stage: &Stage) -> PathBuf {
+        match self.inside {
+            // What services of the machine see as well.
+            Kind::Systemd => stage.dir.join("scratch"),
+            _ => mounts::SCRATCH.into(),
+        }
     }
 
     /// The end of a guest's kernel command line: what becomes environment and arguments of its
@@ -127,6 +137,11 @@ impl Stage {
     /// The name of the directory, which is the name of the place's cgroup too.
     pub(super) fn name(&self) -> String {
         self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The slice for the units of its test; its name must hold no dash, which would be a level.
+    pub(super) fn slice(&self) -> String {
+        format!("{}.slice", self.name().replace('-', "_"))
     }
 
     pub(super) fn give(&self, order: &Order) -> Result<()> {

@@ -1,0 +1,14 @@
+//! berth on a whole machine: what user-mode Linux has not. A binary of its own, because only
+//! `make test-full` has a place for it: it runs this on a machine with systemd as PID 1, every
+//! cgroup controller, AppArmor, PSI, huge pages and criu, which `.ci/machine` finds or boots.
+
+mod cpuset;
+mod hugetlb;
+mod io;
+mod machine;
+mod psi;
+mod systemd;
+
+// Stories of the other suite that a real kernel may tell differently.
+#[path = "../suite/limits_cgroup.rs"]
+mod limits_cgroup;
