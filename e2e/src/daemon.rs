@@ -207,6 +207,11 @@ impl Daemon {
         self.setup.failpoints.push(format!("{name}={action}"));
     }
 
+    /// Takes the place of [`Setup::config`], for the next start.
+    pub fn set_config(&mut self, text: &str) {
+        self.setup.more = text.to_owned();
+    }
+
     /// Forgets all failpoints, for the next start.
     pub fn disarm(&mut self) {
         self.setup.failpoints.clear();

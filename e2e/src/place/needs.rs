@@ -8,9 +8,10 @@ use anyhow::{Result, bail, ensure};
 use super::{Kind, guest};
 
 /// Every program that some part of the harness runs, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("busybox", "busybox-static"),
     ("containerd", "containerd"),
+    ("crun", "crun"),
     ("ctr", "containerd"),
     ("docker-registry", "docker-registry"),
     ("host-local", "containernetworking-plugins"),

@@ -14,6 +14,7 @@ mod containers_security;
 mod crash_points;
 mod daemon;
 mod exec_sync;
+mod handlers;
 mod harness_audit;
 mod harness_fault;
 mod harness_image;
