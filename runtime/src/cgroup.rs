@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::LinuxResources;
 use rustix::fs::{Mode, OFlags};
 
-use crate::error::Error;
+use crate::error::{Error, RefusedLimit};
 
 use events::{Event, Events};
 
@@ -321,7 +321,8 @@ fn not_set(
     undone: Vec<Undone>,
 ) -> Error {
     let limits::Write { file, value, field, .. } = write;
-    Error::Limit { cgroup: path.to_string(), file, value, field, source, undone }
+    let cgroup = path.to_string();
+    Error::Limit(Box::new(RefusedLimit { cgroup, file, value, field, source, undone }))
 }
 
 fn late(attempt: &str, path: &CgroupPath, after: Duration) -> Error {

@@ -39,21 +39,8 @@ pub enum Error {
         limit: String,
     },
     /// The kernel refused a limit.
-    #[error("{field}: set {file} of cgroup {cgroup} to {value:?}{}", set_back(.undone))]
-    Limit {
-        /// The cgroup's path below the hierarchy's root.
-        cgroup: String,
-        /// The interface file.
-        file: String,
-        /// What was written.
-        value: String,
-        /// The field of the specification that asks for it.
-        field: String,
-        /// The kernel's answer.
-        source: io::Error,
-        /// Files that had been changed by then, last first, and are as before again.
-        undone: Vec<Undone>,
-    },
+    #[error(transparent)]
+    Limit(Box<RefusedLimit>),
     /// A cgroup could not be made, entered or removed.
     #[error("{attempt} cgroup {cgroup}")]
     Cgroup {
@@ -143,6 +130,24 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+/// A limit that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{field}: set {file} of cgroup {cgroup} to {value:?}{}", set_back(.undone))]
+pub struct RefusedLimit {
+    /// The cgroup's path below the hierarchy's root.
+    pub cgroup: String,
+    /// The interface file.
+    pub file: String,
+    /// What was written.
+    pub value: String,
+    /// The field of the specification that asks for it.
+    pub field: String,
+    /// The kernel's answer.
+    pub source: io::Error,
+    /// Files that had been changed by then, last first, and are as before again.
+    pub undone: Vec<Undone>,
 }
 
 /// What kind of thing keeps a program from starting, for those who answer for it.

@@ -28,4 +28,4 @@ mod socket;
 pub mod spec;
 mod sys;
 
-pub use error::{Error, StartFault};
+pub use error::{Error, RefusedLimit, StartFault};

@@ -47,7 +47,7 @@ impl Classify for berth_runtime::Error {
             Self::WrongState { .. } => Code::FailedPrecondition,
             Self::Spec(_) => Code::InvalidArgument,
             Self::MissingController { .. } => Code::FailedPrecondition,
-            Self::Limit { .. } => Code::InvalidArgument,
+            Self::Limit(_) => Code::InvalidArgument,
             Self::Cgroup { source, .. } | Self::Storage { source, .. } => of_io(source),
             Self::Start(_) | Self::Foreign { .. } => match self.start_fault() {
                 Some(StartFault::CommandNotFound) => Code::NotFound,

@@ -75,7 +75,7 @@ struct Step {
 
 impl Step {
     /// Looks at the file that is going to be written, if there is one.
-    fn look(directory: &Path, write: Write) -> Result<Option<Self>, Refused> {
+    fn look(directory: &Path, write: Write) -> Result<Option<Self>, Box<Refused>> {
         let read = |file: &str| fs::read_to_string(directory.join(file));
         let (mut file, mut value) = (write.file.clone(), write.value.clone());
         let mut found = read(&file);
@@ -91,7 +91,7 @@ impl Step {
         }
         match found {
             Ok(before) => Ok(Some(Self { file, value, before: before.trim_end().into(), write })),
-            Err(source) => Err(Refused { write, source, undone: Vec::new() }),
+            Err(source) => Err(Box::new(Refused { write, source, undone: Vec::new() })),
         }
     }
 
@@ -127,7 +127,7 @@ pub(super) fn change(
     directory: &Path,
     writes: Vec<Write>,
     last: impl FnOnce() -> io::Result<()>,
-) -> Result<(), Refused> {
+) -> Result<(), Box<Refused>> {
     let steps = writes.into_iter().map(|write| Step::look(directory, write));
     let steps: Vec<_> = steps.collect::<Result<_, _>>()?;
     let steps = in_order(steps.into_iter().flatten().collect());
@@ -141,10 +141,9 @@ pub(super) fn change(
             return Err(roll_back(directory, &steps, step, source));
         }
     }
-    last().map_err(|source| Refused {
-        write: Write::devices(),
-        source,
-        undone: undo(directory, &steps),
+    last().map_err(|source| {
+        let undone = undo(directory, &steps);
+        Box::new(Refused { write: Write::devices(), source, undone })
     })
 }
 
@@ -154,8 +153,8 @@ fn in_order(steps: Vec<Step>) -> Vec<Step> {
     all
 }
 
-fn roll_back(directory: &Path, done: &[Step], failed: &Step, source: io::Error) -> Refused {
-    Refused { write: failed.write.clone(), source, undone: undo(directory, done) }
+fn roll_back(directory: &Path, done: &[Step], failed: &Step, source: io::Error) -> Box<Refused> {
+    Box::new(Refused { write: failed.write.clone(), source, undone: undo(directory, done) })
 }
 
 fn undo(directory: &Path, done: &[Step]) -> Vec<Undone> {

@@ -98,10 +98,10 @@ fn with(mut spec: ContainerSpec, resources: &LinuxResources, origin: Vec<u8>) ->
 
 /// Whether the cgroup went while it was changed, because the container has ended.
 fn is_gone(error: &Error) -> bool {
-    match error {
-        Error::Cgroup { source, .. } | Error::Limit { source, .. } => {
-            source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(libc::ENODEV)
-        }
-        _ => false,
-    }
+    let source = match error {
+        Error::Cgroup { source, .. } => source,
+        Error::Limit(refused) => &refused.source,
+        _ => return false,
+    };
+    source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(libc::ENODEV)
 }
