@@ -15,7 +15,7 @@ mod state;
 mod stop;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -30,7 +30,8 @@ use crate::cgroup::{CgroupPath, Hierarchy, Stats};
 use crate::client::ShimClient;
 use crate::error::Error;
 use crate::record::{Store, Syncer};
-use crate::spec::{Member, Rootfs};
+use crate::seccomp::{self, Filters};
+use crate::spec::{self, Member, Rootfs};
 
 pub use exec::{ExecOutput, ExecSpec};
 pub use recover::Pod;
@@ -75,6 +76,10 @@ pub struct ContainerSpec {
     pub log: Option<LogPlace>,
     /// Whether its standard input stays open.
     pub stdin: bool,
+    /// Whether it gets the default seccomp profile if `oci` has none. The profile is the same for
+    /// all, and so kept out of their specifications; see [`ContainerSpec::complete`].
+    #[serde(default)]
+    pub default_seccomp: bool,
     /// The signal that asks it to stop.
     pub stop_signal: i32,
     /// Whatever the caller wants to find again.
@@ -82,6 +87,33 @@ pub struct ContainerSpec {
     pub origin: Vec<u8>,
     /// When it was created, in nanoseconds since the epoch.
     pub created_at: i64,
+}
+
+impl ContainerSpec {
+    /// The specification for a runtime that is not this one: with the default seccomp profile in
+    /// it, if the container gets that.
+    pub fn complete(&self) -> Spec {
+        let mut spec = self.oci.clone();
+        if let Some(linux) = spec.linux_mut().as_mut()
+            && self.default_seccomp
+            && linux.seccomp().is_none()
+        {
+            let profile = seccomp::default_profile(spec::bounding_set(&self.oci));
+            linux.set_seccomp(Some(profile));
+        }
+        spec
+    }
+
+    /// What a filter of its processes is for; `first` is the PID of the first one.
+    fn seccomp<'a>(&'a self, filters: &'a Filters, first: Option<i32>) -> seccomp::Context<'a> {
+        seccomp::Context {
+            filters,
+            by_default: self.default_seccomp,
+            id: &self.id,
+            bundle: Path::new(""),
+            first,
+        }
+    }
 }
 
 /// A log file, below a directory that it must not leave.
@@ -147,6 +179,7 @@ struct Inner {
     states: Store<State>,
     containers: RwLock<HashMap<String, Arc<Container>>>,
     execs: Mutex<u64>,
+    filters: Filters,
     tasks: TaskTracker,
 }
 
@@ -169,6 +202,7 @@ impl Containers {
             hierarchy,
             containers: RwLock::default(),
             execs: Mutex::default(),
+            filters: Filters::default(),
             tasks,
         })))
     }

@@ -124,7 +124,7 @@ impl Error {
             (Step::Command, libc::ENOENT | libc::ENOTDIR) => StartFault::CommandNotFound,
             (Step::Command, _) => StartFault::CommandNotExecutable,
             (Step::WorkingDirectory, _) => StartFault::WorkingDirectory,
-            (Step::Mount | Step::Device | Step::Identity | Step::Kernel, _) => {
+            (Step::Mount | Step::Device | Step::Identity | Step::Kernel | Step::Seccomp, _) => {
                 StartFault::Specification
             }
             _ => StartFault::Internal,

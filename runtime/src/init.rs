@@ -8,7 +8,7 @@
 //! ```text
 //! enter namespaces ─► open what is shared and bound ─► own mount namespace
 //!   ─► host name, sysctls ─► root ─► mounts ─► devices, links ─► masks
-//!   ─► pivot ─► limits, working directory ─► identity ─► gate ─► execve
+//!   ─► pivot ─► limits, working directory ─► identity ─► gate ─► seccomp ─► execve
 //! ```
 
 mod command;
@@ -19,6 +19,7 @@ mod mounts;
 mod namespaces;
 mod paths;
 mod root;
+mod seccomp;
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -75,18 +76,19 @@ impl<T, E: Into<io::Error>> Attempt<T> for Result<T, E> {
 /// it has come that far: the failure is reported there.
 pub(crate) fn run(plan: &Plan, given: &Inheritance<'_>) -> (Fault, Option<OwnedFd>) {
     let mut starter = None;
-    let ready = prepare(plan, given).and_then(|()| settle(plan, given, &mut starter));
-    match ready.and_then(|()| become_program(plan, given, starter.as_ref())) {
+    let ready = prepare(plan, given).and_then(|agent| settle(plan, given, agent, &mut starter));
+    match ready.and_then(|filter| become_program(plan, given, filter, starter.as_ref())) {
         Ok(never) => match never {},
         Err(fault) => (fault, starter),
     }
 }
 
 /// Everything that needs the privileges of the shim and the view of the host.
-fn prepare(plan: &Plan, given: &Inheritance<'_>) -> Result<(), Fault> {
+fn prepare(plan: &Plan, given: &Inheritance<'_>) -> Result<Option<seccomp::Agent>, Fault> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .attempt(Step::Clone, || "become undumpable")?;
     rustix::process::setsid().attempt(Step::Clone, || "start a session")?;
+    let agent = seccomp::connect(plan)?;
     namespaces::enter(plan, given)?;
     if let Some(root) = &plan.root {
         let foreign = mounts::open_foreign(&plan.mounts, given)?;
@@ -97,7 +99,7 @@ fn prepare(plan: &Plan, given: &Inheritance<'_>) -> Result<(), Fault> {
         namespaces::unshare(plan)?;
         install_streams(given)?;
     }
-    Ok(())
+    Ok(agent)
 }
 
 /// Puts the root file system together and moves into it.
@@ -130,8 +132,9 @@ fn build_root(
 fn settle(
     plan: &Plan,
     given: &Inheritance<'_>,
+    agent: Option<seccomp::Agent>,
     starter: &mut Option<OwnedFd>,
-) -> Result<(), Fault> {
+) -> Result<Option<seccomp::Filter>, Fault> {
     let process = plan.process.clone().unwrap_or_default();
     let pause = process.program == crate::plan::Program::Pause as i32;
     if plan.root.is_none() {
@@ -146,6 +149,7 @@ fn settle(
     // `/proc/self/fd` by a working directory of its choice (CVE-2024-21626).
     let mut kept = vec![given.report];
     kept.extend(gate);
+    kept.extend(agent.as_ref().map(seccomp::Agent::as_fd));
     sys::fds::close_all_but(3 + process.preserve_fds, &mut kept)
         .attempt(Step::Command, || "close descriptors")?;
     identity::set_limits(&process)?;
@@ -161,18 +165,23 @@ fn settle(
         let connection = wait_at_gate(given.report, gate);
         *starter = Some(connection.attempt(Step::Command, || "wait for the start")?);
     }
-    Ok(())
+    seccomp::prepare(&process, agent)
 }
 
 fn become_program(
     plan: &Plan,
     given: &Inheritance<'_>,
+    filter: Option<seccomp::Filter>,
     starter: Option<&OwnedFd>,
 ) -> Result<Infallible, Fault> {
     let process = plan.process.clone().unwrap_or_default();
+    let program = command::prepare(&process)?;
     report_executing(starter.map_or(given.report, std::os::fd::AsFd::as_fd))
         .attempt(Step::Command, || "report that all is ready")?;
-    command::execute(&process)
+    if let Some(filter) = &filter {
+        filter.load(&process)?;
+    }
+    program.execute()
 }
 
 /// Makes the given streams 0, 1 and 2; `/dev/null` of the host where there is none.

@@ -17,6 +17,7 @@ pub mod oci;
 pub mod plan;
 pub mod protocol;
 pub mod record;
+pub mod seccomp;
 pub mod shim;
 mod socket;
 pub mod spec;

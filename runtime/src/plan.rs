@@ -289,9 +289,37 @@ pub struct Process {
     /// What is executed.
     #[prost(enumeration = "Program", tag = "14")]
     pub program: i32,
+    /// Which system calls it may make.
+    #[prost(message, optional, tag = "15")]
+    pub seccomp: Option<Seccomp>,
     /// How many descriptors from 3 on are the program's.
     #[prost(uint32, tag = "30")]
     pub preserve_fds: u32,
+}
+
+/// A filter of system calls.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Seccomp {
+    /// Instructions of classic BPF (`struct sock_filter`), one after the other.
+    #[prost(bytes = "vec", tag = "1")]
+    pub program: Vec<u8>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    #[prost(uint64, tag = "2")]
+    pub flags: u64,
+    /// Who gets the descriptor that notifications come by.
+    #[prost(message, optional, tag = "3")]
+    pub agent: Option<SeccompAgent>,
+}
+
+/// A process of the host that decides on system calls.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SeccompAgent {
+    /// Absolute path of the stream socket that it listens on.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// What it is told, as JSON, cut where the PID of the process belongs.
+    #[prost(string, repeated, tag = "2")]
+    pub state: Vec<String>,
 }
 
 /// What is executed.

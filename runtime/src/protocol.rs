@@ -288,4 +288,6 @@ pub enum Step {
     WorkingDirectory = 9,
     /// Executing the command.
     Command = 10,
+    /// The filter of system calls.
+    Seccomp = 11,
 }

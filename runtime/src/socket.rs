@@ -1,4 +1,4 @@
-//! Packets with descriptors over a unix seqpacket socket.
+//! Packets with descriptors over a unix socket: a seqpacket one if it is our own.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -82,6 +82,11 @@ pub(crate) fn connect_in(directory: &Path, name: &str) -> io::Result<OwnedFd> {
 
 /// Sends a descriptor, with `name` as what it is, to who listens at the stream socket `path`.
 pub(crate) fn hand_over(path: &Path, name: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
+    send(connect_stream(path)?.as_fd(), name.as_bytes(), &[fd])
+}
+
+/// Connects to who listens at the stream socket `path`.
+pub(crate) fn connect_stream(path: &Path) -> io::Result<OwnedFd> {
     let (directory, file) = (path.parent(), path.file_name().and_then(std::ffi::OsStr::to_str));
     let file = file.ok_or(io::ErrorKind::InvalidInput)?;
     let flags = SocketFlags::CLOEXEC;
@@ -89,7 +94,7 @@ pub(crate) fn hand_over(path: &Path, name: &str, fd: BorrowedFd<'_>) -> io::Resu
     let directory = directory.filter(|path| !path.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     through(directory, file, |address| connect(&socket, address))?;
-    send(socket.as_fd(), name.as_bytes(), &[fd])
+    Ok(socket)
 }
 
 fn unconnected(flags: SocketFlags) -> io::Result<OwnedFd> {

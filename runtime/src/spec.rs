@@ -14,8 +14,10 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Spec};
 use crate::error::Error;
 use crate::plan::{Enter, Handle, Plan};
 use crate::protocol::PidNamespace;
+use crate::seccomp;
 
 pub use options::mount_options;
+pub(crate) use process::bounding_set;
 pub use process::{all_capabilities, exec, known_capabilities, sysctl};
 
 /// Where the root file system comes from.
@@ -61,6 +63,8 @@ pub struct Surroundings<'a> {
     pub env: &'a [Vec<u8>],
     /// Whether a host that cannot lower `oom_score_adj` is put up with.
     pub oom_score_adj_best_effort: bool,
+    /// What a filter of system calls is for.
+    pub seccomp: seccomp::Context<'a>,
 }
 
 /// A plan, and what the request for it needs.
@@ -186,7 +190,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     let linux = spec.linux().as_ref();
     let process = spec.process().as_ref();
     let unsupported = [
-        ("seccomp profiles", linux.is_some_and(|linux| linux.seccomp().is_some())),
         ("hooks", spec.hooks().is_some()),
         ("id mappings", linux.is_some_and(|linux| linux.uid_mappings().is_some())),
         ("net devices", linux.is_some_and(|linux| linux.net_devices().is_some())),
@@ -230,6 +233,13 @@ mod tests {
             members,
             env: &[],
             oom_score_adj_best_effort: false,
+            seccomp: seccomp::Context {
+                filters: &seccomp::Filters::default(),
+                by_default: false,
+                id: "web",
+                bundle: Path::new("/bundle"),
+                first: None,
+            },
         };
         plan(&spec, &around)
     }
@@ -280,10 +290,9 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
-        for (linux, rest, word) in [
-            (r#", "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}"#, "", "seccomp"),
-            ("", r#", "hooks": {}"#, "hooks"),
-        ] {
+        for (linux, rest, word) in
+            [(r#", "intelRdt": {}"#, "", "intelRdt"), ("", r#", "hooks": {}"#, "hooks")]
+        {
             let error = planned(&json(linux, rest), &[]).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }

@@ -17,7 +17,7 @@ use crate::error::{Error, Storing as _};
 use crate::protocol::{GivenStreams, PidNamespace, Start, Streams};
 use crate::spec;
 
-use super::{Container, Containers, State};
+use super::{Container, ContainerSpec, Containers, State};
 
 /// Output beyond this is read and dropped. It is for both streams together: the answer has to fit
 /// into a message of gRPC, and for those the kubelet's limit is 16 MiB.
@@ -90,10 +90,15 @@ impl Containers {
         let begun = Instant::now();
         let deadline = exec.timeout.map(|timeout| (timeout, begun + timeout));
         let best_effort = self.0.settings.oom_score_adj_best_effort;
-        let oci = &container.spec.oci;
+        let ContainerSpec { oci, env, .. } = &container.spec;
         let mut process = oci.process().clone().unwrap_or_default();
         process.set_args(Some(exec.args)).set_terminal(Some(false));
-        let plan = spec::exec(oci, &process, container.spec.env.clone(), best_effort)?;
+        let first = match container.state() {
+            State::Running { pid, .. } => Some(pid),
+            _ => None,
+        };
+        let seccomp = container.spec.seccomp(&self.0.filters, first);
+        let plan = spec::exec(oci, &process, env.clone(), best_effort, &seccomp)?;
         self.0.hierarchy.create_below_processes(&place.cgroup)?;
         let cgroup = self.0.hierarchy.open_cgroup(&place.cgroup)?;
         let (stdout, childs_stdout) = output_pipe().storing("make", "a pipe")?;

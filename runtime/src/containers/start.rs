@@ -88,6 +88,7 @@ impl Containers {
                 members: &spec.members,
                 env: &spec.env,
                 oom_score_adj_best_effort: settings.oom_score_adj_best_effort,
+                seccomp: spec.seccomp(&self.0.filters, None),
             },
         )
     }

@@ -78,28 +78,51 @@ fn executable(path: &CStr) -> rustix::io::Result<()> {
     rustix::fs::accessat(rustix::fs::CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
 }
 
-/// Becomes the program.
-pub(super) fn execute(process: &Process) -> Result<Infallible, Fault> {
+/// A program with all that is needed to execute it, so that nothing is allocated any more.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// What the plan says.
+    Command {
+        /// As it is called.
+        name: String,
+        /// Where it may be, in the order of the search.
+        candidates: Vec<CString>,
+        args: Vec<CString>,
+        env: Vec<CString>,
+    },
+    /// The built-in one.
+    Pause(Image),
+}
+
+/// Finds out what will be executed.
+pub(super) fn prepare(process: &Process) -> Result<Prepared, Fault> {
     if process.program == Program::Pause as i32 {
-        return execute_pause();
+        let image = pause_image().attempt(Step::Command, || "execute pause")?;
+        return Ok(Prepared::Pause(image));
     }
-    let name = process.args.first().map_or("", String::as_str);
-    let error = match prepare(process) {
-        Ok((args, env)) => search_and_execute(name, process, &args, &env),
-        Err(error) => error,
-    };
-    Err(Fault { step: Step::Command, attempt: format!("execute {name:?}"), error })
+    let name = process.args.first().cloned().unwrap_or_default();
+    let strings = strings(process).attempt(Step::Command, || format!("execute {name:?}"));
+    let (args, env) = strings?;
+    Ok(Prepared::Command { candidates: candidates(&name, process), name, args, env })
 }
 
-fn execute_pause() -> Result<Infallible, Fault> {
-    let run = || -> io::Result<Infallible> {
-        let image = pause_image()?;
-        Err(exec::fexecve(std::os::fd::AsFd::as_fd(&image), &[c"pause".to_owned()], &[]))
-    };
-    run().attempt(Step::Command, || "execute pause")
+impl Prepared {
+    /// Becomes the program.
+    pub(super) fn execute(&self) -> Result<Infallible, Fault> {
+        let (error, name) = match self {
+            Self::Command { name, candidates, args, env } => {
+                (search(candidates, args, env), name.as_str())
+            }
+            Self::Pause(image) => {
+                let fd = std::os::fd::AsFd::as_fd(image);
+                (exec::fexecve(fd, &[c"pause".to_owned()], &[]), "pause")
+            }
+        };
+        Err(Fault { step: Step::Command, attempt: format!("execute {name:?}"), error })
+    }
 }
 
-fn prepare(process: &Process) -> io::Result<(Vec<CString>, Vec<CString>)> {
+fn strings(process: &Process) -> io::Result<(Vec<CString>, Vec<CString>)> {
     let args = process.args.iter().map(|arg| CString::new(arg.as_bytes()));
     let env = process.env.iter().map(|variable| CString::new(variable.as_slice()));
     Ok((args.collect::<Result<_, _>>()?, env.collect::<Result<_, _>>()?))
@@ -107,15 +130,10 @@ fn prepare(process: &Process) -> io::Result<(Vec<CString>, Vec<CString>)> {
 
 /// The way of `execvp(3)`: a file that may not be executed is remembered, one that is missing is
 /// not, and any other error ends the search.
-fn search_and_execute(
-    name: &str,
-    process: &Process,
-    args: &[CString],
-    env: &[CString],
-) -> io::Error {
+fn search(candidates: &[CString], args: &[CString], env: &[CString]) -> io::Error {
     let mut last = io::Error::from_raw_os_error(libc::ENOENT);
-    for candidate in candidates(name, process) {
-        let error = exec::execve(&candidate, args, env);
+    for candidate in candidates {
+        let error = exec::execve(candidate, args, env);
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => {}
             Some(libc::EACCES) => last = error,

@@ -75,6 +75,8 @@ fn resource(number: u32) -> Option<Resource> {
 
 /// Becomes the user: bounding set first (it takes a capability to shrink it), then groups and
 /// ids with the permitted set kept, then the capability sets, then no new privileges.
+///
+/// What it takes to load a filter of system calls stays until [`give_up_loading`].
 pub(super) fn assume(process: &Process) -> Result<(), Fault> {
     let capabilities = process.capabilities.unwrap_or_default();
     shrink_bounding_set(capabilities.bounding).attempt(STEP, || "shrink the bounding set")?;
@@ -82,12 +84,27 @@ pub(super) fn assume(process: &Process) -> Result<(), Fault> {
     become_user(process)
         .attempt(STEP, || format!("become user {}:{}", process.uid, process.gid))?;
     set_keep_capabilities(false).attempt(STEP, || "stop keeping capabilities")?;
-    set_sets(&capabilities).attempt(STEP, || "set capabilities")?;
+    set_sets(&capabilities, keeps_loading(process)).attempt(STEP, || "set capabilities")?;
     if process.no_new_privileges {
         set_no_new_privs(true).attempt(STEP, || "set no_new_privs")?;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
     Ok(())
+}
+
+/// Whether the filter takes a capability to load: with `no_new_privs` it does not.
+fn keeps_loading(process: &Process) -> bool {
+    process.seccomp.is_some() && !process.no_new_privileges
+}
+
+/// Takes away what was kept to load the filter.
+pub(super) fn give_up_loading(process: &Process) -> Result<(), Fault> {
+    if !keeps_loading(process) {
+        return Ok(());
+    }
+    let capabilities = process.capabilities.unwrap_or_default();
+    // Ambient capabilities are set, and those that remain permitted stay.
+    set_capabilities(None, sets(&capabilities)).attempt(STEP, || "set capabilities")
 }
 
 fn shrink_bounding_set(keep: u64) -> io::Result<()> {
@@ -113,17 +130,25 @@ fn become_user(process: &Process) -> io::Result<()> {
     Ok(())
 }
 
-fn set_sets(capabilities: &Capabilities) -> io::Result<()> {
-    let set = CapabilitySet::from_bits_retain;
-    let sets = CapabilitySets {
-        effective: set(capabilities.effective),
-        permitted: set(capabilities.permitted),
-        inheritable: set(capabilities.inheritable),
-    };
+fn set_sets(capabilities: &Capabilities, keep_loading: bool) -> io::Result<()> {
+    let mut sets = sets(capabilities);
+    if keep_loading {
+        sets.permitted |= CapabilitySet::SYS_ADMIN;
+        sets.effective |= CapabilitySet::SYS_ADMIN;
+    }
     set_capabilities(None, sets)?;
     clear_ambient_capability_set()?;
-    for capability in set(capabilities.ambient).iter() {
+    for capability in CapabilitySet::from_bits_retain(capabilities.ambient).iter() {
         configure_capability_in_ambient_set(capability, true)?;
     }
     Ok(())
+}
+
+fn sets(capabilities: &Capabilities) -> CapabilitySets {
+    let set = CapabilitySet::from_bits_retain;
+    CapabilitySets {
+        effective: set(capabilities.effective),
+        permitted: set(capabilities.permitted),
+        inheritable: set(capabilities.inheritable),
+    }
 }

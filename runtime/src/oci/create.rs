@@ -12,6 +12,7 @@ use crate::error::{Error, Storing as _};
 use crate::newborn::Nest;
 use crate::plan::Handle;
 use crate::protocol::PidNamespace;
+use crate::seccomp::Filters;
 use crate::socket;
 use crate::spec::{self, Blueprint, Rootfs, Surroundings};
 
@@ -202,12 +203,14 @@ fn owner() -> String {
 fn blueprint(record: &Record, request: &Create) -> Result<Blueprint, Error> {
     let env = record.spec.process().as_ref().and_then(|process| process.env().as_ref());
     let env: Vec<_> = env.into_iter().flatten().map(|entry| entry.clone().into_bytes()).collect();
+    let filters = Filters::default();
     let around = Surroundings {
         rootfs: &Rootfs::Directory(record.rootfs.clone()),
         attach: &record.rootfs,
         members: &[],
         env: &env,
         oom_score_adj_best_effort: false,
+        seccomp: record.seccomp(&filters, None),
     };
     let mut blueprint = spec::plan(&record.spec, &around)?;
     if let Some(process) = &mut blueprint.plan.process {

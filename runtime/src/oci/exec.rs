@@ -8,6 +8,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, Process, User};
 
 use crate::error::{Error, Storing as _};
 use crate::newborn::Nest;
+use crate::seccomp::Filters;
 use crate::spec;
 
 use super::birth::{Cradle, Newborn};
@@ -116,7 +117,9 @@ fn execute(
     console: &mut Console<'_>,
 ) -> Result<Newborn, Error> {
     let env = process.env().iter().flatten().map(|entry| entry.clone().into_bytes()).collect();
-    let mut plan = spec::exec(&record.spec, process, env, false)?;
+    let filters = Filters::default();
+    let seccomp = record.seccomp(&filters, record.process.map(|life| life.pid));
+    let mut plan = spec::exec(&record.spec, process, env, false, &seccomp)?;
     if let Some(process) = &mut plan.process {
         process.preserve_fds = exec.preserve_fds;
     }

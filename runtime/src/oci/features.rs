@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::spec;
+use crate::{seccomp, spec};
 
 /// What can be said before any container is there.
 pub fn features() -> Value {
+    let seccomp = seccomp::known();
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",
@@ -21,7 +22,14 @@ pub fn features() -> Value {
                 "systemdUser": false,
                 "rdma": true,
             },
-            "seccomp": { "enabled": false },
+            "seccomp": {
+                "enabled": true,
+                "actions": seccomp.actions,
+                "operators": seccomp.operators,
+                "archs": seccomp.archs,
+                "knownFlags": seccomp.flags,
+                "supportedFlags": seccomp.flags,
+            },
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },

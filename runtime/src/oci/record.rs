@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::CgroupPath;
 use crate::error::{Error, Storing as _};
+use crate::seccomp::{self, Filters};
 
 use super::Runtime;
 use super::life::Life;
@@ -40,6 +41,17 @@ pub struct Record {
     pub process: Option<Life>,
     /// What it was made from, with what has been updated since.
     pub spec: Spec,
+}
+
+impl Record {
+    /// What a filter of its processes is for; `first` is the PID of the first one.
+    pub(super) fn seccomp<'a>(
+        &'a self,
+        filters: &'a Filters,
+        first: Option<i32>,
+    ) -> seccomp::Context<'a> {
+        seccomp::Context { filters, by_default: false, id: &self.id, bundle: &self.bundle, first }
+    }
 }
 
 /// Where a container is in its life (OCI runtime specification, `runtime.md`).

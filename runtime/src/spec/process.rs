@@ -9,7 +9,8 @@ use oci_spec::runtime::{
 use rustix::thread::CapabilitySet;
 
 use crate::error::Error;
-use crate::plan::{Capabilities, Enter, Limit, Plan, Process, Program, Sysctl};
+use crate::plan::{self, Capabilities, Enter, Limit, Plan, Process, Program, Sysctl};
+use crate::seccomp;
 
 use super::{Surroundings, refuse};
 
@@ -22,6 +23,8 @@ const ALL_BUT_PID: u64 = (libc::CLONE_NEWNS
 
 /// Plans a process that is added to the container of the only member, which was made from `spec`.
 ///
+/// It gets the filter of system calls that the container's first process has.
+///
 /// # Errors
 /// [`Error::Spec`] if the specification is contradictory.
 pub fn exec(
@@ -29,9 +32,10 @@ pub fn exec(
     process: &OciProcess,
     env: Vec<Vec<u8>>,
     oom_score_adj_best_effort: bool,
+    seccomp: &seccomp::Context<'_>,
 ) -> Result<Plan, Error> {
-    let _ = spec;
-    let process = convert(process, env, oom_score_adj_best_effort)?;
+    let filter = seccomp::plan(spec, bounding_set(spec), seccomp)?;
+    let process = convert(process, env, oom_score_adj_best_effort, filter)?;
     let enter = vec![Enter { of: 0, kinds: ALL_BUT_PID }];
     Ok(Plan { enter, process: Some(process), ..Plan::default() })
 }
@@ -39,14 +43,21 @@ pub fn exec(
 /// The container's first process.
 pub(super) fn process(spec: &Spec, around: &Surroundings<'_>) -> Result<Process, Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("process is missing"))?;
-    let process = convert(process, around.env.to_vec(), around.oom_score_adj_best_effort)?;
+    let filter = seccomp::plan(spec, bounding_set(spec), &around.seccomp)?;
+    let best_effort = around.oom_score_adj_best_effort;
+    let process = convert(process, around.env.to_vec(), best_effort, filter)?;
     if process.args.is_empty() {
         return Err(refuse("no command"));
     }
     Ok(process)
 }
 
-fn convert(process: &OciProcess, env: Vec<Vec<u8>>, best_effort: bool) -> Result<Process, Error> {
+fn convert(
+    process: &OciProcess,
+    env: Vec<Vec<u8>>,
+    best_effort: bool,
+    seccomp: Option<plan::Seccomp>,
+) -> Result<Process, Error> {
     let cwd = process.cwd().to_str().ok_or_else(|| refuse("a working directory not in UTF-8"))?;
     if !cwd.starts_with('/') {
         return Err(refuse(format!("working directory {cwd:?} is not absolute")));
@@ -60,6 +71,7 @@ fn convert(process: &OciProcess, env: Vec<Vec<u8>>, best_effort: bool) -> Result
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask().unwrap_or(0o022),
+        seccomp,
         capabilities: Some(process.capabilities().as_ref().map(capabilities).unwrap_or_default()),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         limits: limits(process),
@@ -69,6 +81,13 @@ fn convert(process: &OciProcess, env: Vec<Vec<u8>>, best_effort: bool) -> Result
         program: Program::Command.into(),
         preserve_fds: 0,
     })
+}
+
+/// The bounding set of a specification's process, a bit each.
+pub(crate) fn bounding_set(spec: &Spec) -> u64 {
+    let process = spec.process().as_ref();
+    let sets = process.and_then(|process| process.capabilities().as_ref());
+    sets.map_or(0, |sets| capabilities(sets).bounding)
 }
 
 fn capabilities(sets: &LinuxCapabilities) -> Capabilities {
@@ -206,10 +225,18 @@ mod tests {
         let text = json("", "").replace(r#""cwd": "/""#, r#""cwd": "/w", "terminal": true"#);
         let spec: Spec = serde_json::from_str(&text).unwrap();
         let process = spec.process().clone().unwrap();
-        let plan = exec(&spec, &process, vec![b"A=b".to_vec()], false).unwrap();
+        let seccomp = seccomp::Context {
+            filters: &seccomp::Filters::default(),
+            by_default: true,
+            id: "web",
+            bundle: std::path::Path::new(""),
+            first: Some(7),
+        };
+        let plan = exec(&spec, &process, vec![b"A=b".to_vec()], false, &seccomp).unwrap();
         let process = plan.process.unwrap();
         assert_eq!((process.args, process.cwd.as_str()), (vec!["a".to_owned()], "/w"));
         assert_eq!((process.env, process.terminal), (vec![b"A=b".to_vec()], true));
+        assert!(process.seccomp.is_some());
         assert!(plan.root.is_none());
         assert_eq!(plan.enter, [Enter { of: 0, kinds: ALL_BUT_PID }]);
     }
