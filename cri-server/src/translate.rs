@@ -13,6 +13,7 @@ mod network;
 mod process;
 mod resources;
 pub mod sandbox;
+mod seccomp;
 mod security;
 pub mod signal;
 mod sysctls;

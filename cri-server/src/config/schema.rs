@@ -148,6 +148,11 @@ section! {
         /// Capabilities of a container that asks for none in particular.
         default_capabilities: Vec<Capability> = default_capabilities(),
 
+        /// A seccomp profile, as JSON, in place of the built-in one for containers
+        /// that ask for the runtime's default. Read when a container is created.
+        /// Empty: the built-in one.
+        seccomp_profile: Option<PathBuf> = None,
+
         /// Let processes in a pod's own network bind ports below 1024.
         enable_unprivileged_ports: bool = true,
 

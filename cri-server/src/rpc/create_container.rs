@@ -44,6 +44,7 @@ pub(super) async fn create_container(
             pod: &SandboxOrigin::config(&sandbox.spec.origin),
             image: &image,
             default_capabilities: &capabilities,
+            seccomp_profile: node.loaded.config.runtime.seccomp_profile.as_deref(),
             target: target(node, &request)?,
             now: now(),
         },

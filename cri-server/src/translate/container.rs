@@ -18,6 +18,7 @@ use crate::api::runtime::{
 };
 use crate::node::ContainerOrigin;
 
+use super::seccomp::{self, Seccomp};
 use super::signal::stop_signal;
 use super::{
     check_name, devices, identity, invalid, mounts, process, resources, security, unsupported,
@@ -41,6 +42,8 @@ pub struct Context<'a> {
     pub image: &'a Image,
     /// Capabilities of a container that does not speak of them.
     pub default_capabilities: &'a [Capability],
+    /// The file whose seccomp profile takes the place of the built-in one.
+    pub seccomp_profile: Option<&'a Path>,
     /// The container whose PID namespace is shared, if the request names one.
     pub target: Option<Member>,
     /// The time, in nanoseconds since the epoch.
@@ -72,6 +75,7 @@ pub fn translate(
     let security = linux.security_context.unwrap_or_default();
     security::check_profiles(&security)?;
     security::check_privileged(&security, context.pod)?;
+    let seccomp = seccomp::of(&security, context.seccomp_profile)?;
     let identity = identity::of(&security, context.image)?;
     let hostname = &context.sandbox.hostname;
     let env = process::environment(config, context.image, &identity, hostname)?;
@@ -87,7 +91,8 @@ pub fn translate(
     let spec = ContainerSpec {
         id: context.id.to_owned(),
         sandbox: context.sandbox.id.clone(),
-        oci: oci(config, &security, &identity, context)?,
+        default_seccomp: seccomp == Seccomp::Default,
+        oci: oci(config, &security, &identity, seccomp, context)?,
         env,
         rootfs: RuntimeRootfs::Directory("/".into()),
         cgroup,
@@ -118,10 +123,14 @@ fn oci(
     config: &ContainerConfig,
     security: &LinuxContainerSecurityContext,
     identity: &Identity,
+    seccomp: Seccomp,
     context: &Context<'_>,
 ) -> Result<Spec, Status> {
     let process = oci_process(config, security, identity, context)?;
     let mut linux = oci_linux(config, security, context)?;
+    if let Seccomp::Profile(profile) = seccomp {
+        linux.set_seccomp(Some(*profile));
+    }
     // Last: it makes missing sources on the host, and a request that is refused makes nothing.
     let mounts = mounts::of(
         &config.mounts,

@@ -11,7 +11,7 @@ use crate::api::runtime::{LinuxContainerSecurityContext, PodSandboxConfig, Secur
 
 use super::{invalid, unsupported};
 
-const FIELD: &str = "config.linux.security_context";
+pub(super) const FIELD: &str = "config.linux.security_context";
 
 /// Whether SELinux is part of the running kernel.
 pub(super) fn selinux_is_on() -> bool {
@@ -29,10 +29,6 @@ fn apparmor_is_on() -> bool {
 pub(super) fn check_profiles(security: &LinuxContainerSecurityContext) -> Result<(), Status> {
     if security.privileged {
         return Ok(());
-    }
-    let seccomp = profile("seccomp", security.seccomp.as_ref(), &security.seccomp_profile_path)?;
-    if seccomp != ProfileType::Unconfined {
-        return Err(unsupported(format!("the seccomp profile {}", seccomp.as_str_name())));
     }
     let apparmor = profile("apparmor", security.apparmor.as_ref(), &security.apparmor_profile)?;
     match apparmor {
@@ -71,7 +67,7 @@ pub(super) fn check_privileged(
 }
 
 /// The new field wins over the deprecated string; neither is "unconfined".
-fn profile(
+pub(super) fn profile(
     name: &str,
     profile: Option<&SecurityProfile>,
     deprecated: &str,
@@ -200,20 +196,5 @@ mod tests {
     fn an_unknown_capability_is_named() {
         let status = sets(&["CAP_FLY"], &[], false).unwrap_err();
         assert!(status.message().contains("\"CAP_FLY\" is unknown"), "{}", status.message());
-    }
-
-    #[test]
-    #[expect(deprecated, reason = "older clients send the old fields")]
-    fn profiles_that_cannot_be_applied_are_refused() {
-        let check = |seccomp: &str| {
-            check_profiles(&LinuxContainerSecurityContext {
-                seccomp_profile_path: seccomp.to_owned(),
-                ..Default::default()
-            })
-        };
-        assert!(check("").is_ok());
-        assert!(check("unconfined").is_ok());
-        assert!(check("runtime/default").unwrap_err().message().contains("RuntimeDefault"));
-        assert!(check("localhost/x.json").unwrap_err().message().contains("Localhost"));
     }
 }

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use berth_e2e::client::cri::{
     Capability, ContainerConfig, ContainerState, ContainerStatsRequest, CreateContainerRequest,
-    Device, Int64Value, LinuxContainerSecurityContext as Security, Mount, SecurityProfile,
+    Device, Int64Value, LinuxContainerSecurityContext as Security, Mount,
     UpdateContainerResourcesRequest,
 };
 use berth_e2e::client::{Code, Container, ContainerSpec, assert_refused, container, pod};
@@ -195,19 +195,9 @@ fn capabilities_devices_and_scores_are_known() {
 
 #[test]
 fn what_this_version_cannot_do_is_said() {
-    fn local() -> Option<SecurityProfile> {
-        Some(SecurityProfile { profile_type: 2, localhost_ref: "operator/x.json".into() })
-    }
     all_are_refused(
         Code::Unimplemented,
-        &[
-            (security!(|s| s.seccomp = local()), "seccomp profile Localhost"),
-            (
-                security!(|s| s.seccomp = Some(SecurityProfile::default())),
-                "seccomp profile RuntimeDefault",
-            ),
-            (|s| mounting(s, |m| m.uid_mappings = vec![Default::default()]), "uidMappings"),
-        ],
+        &[(|s| mounting(s, |m| m.uid_mappings = vec![Default::default()]), "uidMappings")],
     );
 }
 
