@@ -9,6 +9,7 @@ mod big;
 mod builder;
 mod busybox;
 mod layer;
+mod probe;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use sha2::{Digest, Sha256};
 pub use big::big;
 pub use builder::ImageBuilder;
 pub use layer::{Entry, Layer};
+pub use probe::probe;
 
 /// How a layer is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

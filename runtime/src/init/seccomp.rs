@@ -71,6 +71,10 @@ impl Filter {
         if let (Some(listener), Some(agent)) = (listener, &self.agent) {
             let sent = send(agent, listener.as_fd());
             sent.attempt(STEP, || "send the notification descriptor to the seccomp agent")?;
+            // While this process holds it too, an agent that goes away is not missed by the kernel,
+            // and who is waited for is nobody. A plain close: that of the library checks first, in
+            // debug builds, with a call that may itself be one to notify.
+            let _ = nix::unistd::close(listener);
         }
         identity::give_up_loading(process)
     }
