@@ -199,7 +199,7 @@ impl Mounts {
 }
 
 /// Spaces and the like are written as `\040`, three octal digits (`proc(5)`).
-fn unescape(field: &str) -> String {
+pub(crate) fn unescape(field: &str) -> String {
     let mut text = String::with_capacity(field.len());
     let mut rest = field;
     while let Some((before, after)) = rest.split_once('\\') {

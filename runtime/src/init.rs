@@ -7,9 +7,9 @@
 //!
 //! ```text
 //! hold procfs, OOM score ─► enter namespaces ─► open what is shared and bound
-//!   ─► own mount namespace ─► names, sysctls ─► root ─► mounts ─► devices, links
-//!   ─► the parent's turn ─► createContainer hooks ─► streams ─► masks ─► pivot ─► labels
-//!   ─► scheduling, limits ─► working directory ─► identity ─► gate
+//!   ─► user namespace, second clone ─► own namespaces ─► names, sysctls ─► root ─► mounts
+//!   ─► devices, links ─► the parent's turn ─► createContainer hooks ─► streams ─► masks
+//!   ─► pivot ─► labels ─► scheduling, limits ─► working directory ─► identity ─► gate
 //!   ─► startContainer hooks ─► seccomp ─► execve
 //! ```
 
@@ -22,19 +22,22 @@ mod hooks;
 mod identity;
 mod kernel;
 mod labels;
+mod material;
 mod mounts;
 mod namespaces;
 mod paths;
 mod procfs;
+mod rebirth;
 mod root;
 mod seccomp;
 #[cfg(test)]
 mod testing;
+mod users;
 
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::hooks::Kind;
 use crate::newborn::{report_executing, report_namespaces, wait_at_gate};
@@ -42,6 +45,7 @@ use crate::plan::{Handle, Plan};
 use crate::protocol::Step;
 use crate::sys;
 
+use material::Material;
 use procfs::Procfs;
 
 /// What a child was given.
@@ -104,24 +108,32 @@ fn prepare(
 ) -> Result<(Procfs, Option<seccomp::Agent>), Fault> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .attempt(Step::Clone, || "become undumpable")?;
-    rustix::process::setsid().attempt(Step::Clone, || "start a session")?;
-    let agent = seccomp::connect(plan)?;
+    let mut agent = seccomp::connect(plan)?;
     let procfs = Procfs::open().attempt(Step::Clone, || "take hold of /proc")?;
-    if let Some(process) = &plan.process {
-        identity::adjust_oom_score(process, &procfs)?;
-    }
+    let process = plan.process.clone().unwrap_or_default();
+    identity::adjust_oom_score(&process, &procfs)?;
     let host = kernel::Host::look(plan, &procfs)?;
     namespaces::enter(plan, given)?;
-    if let Some(root) = &plan.root {
-        labels::check_mounts(plan, &procfs)?;
-        let foreign = mounts::open_foreign(&plan.mounts, given)?;
-        namespaces::unshare(plan)?;
-        kernel::set_names(plan)?;
-        kernel::set_parameters(plan, &procfs, &host)?;
-        build_root(plan, root, foreign, given)?;
-    } else {
-        namespaces::unshare(plan)?;
-        install_streams(given)?;
+    labels::check_mounts(plan, &procfs)?;
+    let material = Material::gather(plan, given)?;
+    namespaces::prepare_time(plan, &procfs)?;
+    if let Some(users) = &material.users {
+        identity::allow_limits(&process)?;
+        users::enter(users.as_fd())?;
+    }
+    if let Some(kinds) = plan.rebirth {
+        rebirth::reborn(kinds, given)?;
+        agent = agent.map(|agent| agent.of_this_process(plan)).transpose()?;
+    }
+    rustix::process::setsid().attempt(Step::Clone, || "start a session")?;
+    namespaces::unshare(plan)?;
+    match &plan.root {
+        None => install_streams(given)?,
+        Some(root) => {
+            kernel::set_names(plan)?;
+            kernel::set_parameters(plan, &procfs, &host)?;
+            build_root(plan, root, material, given)?;
+        }
     }
     Ok((procfs, agent))
 }
@@ -130,13 +142,15 @@ fn prepare(
 fn build_root(
     plan: &Plan,
     root: &crate::plan::Root,
-    foreign: Vec<Option<OwnedFd>>,
+    material: Material,
     given: &Inheritance<'_>,
 ) -> Result<(), Fault> {
     let process = plan.process.clone().unwrap_or_default();
-    let directory = root::attach(root)?;
-    mounts::mount_all(&directory, &plan.mounts, foreign)?;
-    devices::make(&directory, &plan.devices, &plan.links)?;
+    let over = material.users.is_some();
+    let directory = root::attach(root, material.root, over)?;
+    mounts::mount_all(&directory, &plan.mounts, material.mounts, material.mapper.as_ref())?;
+    devices::make(&directory, &plan.devices, material.devices)?;
+    devices::link(&directory, &plan.links)?;
     if plan.announce {
         report_namespaces(given.report)
             .attempt(Step::Namespaces, || "wait for who uses the namespaces")?;
@@ -147,8 +161,9 @@ fn build_root(
     } else {
         install_streams(given)?;
     }
+    mounts::make_read_only(&directory, &plan.mounts)?;
     mounts::mask(&directory, &plan.masked, &plan.read_only)?;
-    root::finish(root, &directory)
+    root::finish(root, &directory, over)
 }
 
 /// What is left to do inside of the container but to become the program. With a gate it waits

@@ -3,6 +3,7 @@
 //! ```text
 //! parent                     child
 //!   │ clone ─────────────────► reads its plan, enters and makes namespaces, mounts
+//!   │◄─────────────── Reborn │  if the plan says so: a sibling goes on in its place
 //!   │◄───────────── Terminal │  the master of the terminal that it has opened
 //!   │◄─────────── Namespaces │  if the plan says so: it waits until it is told to go on
 //!   │◄──────────────── Ready │  if the plan has a gate: it waits there for who starts it
@@ -17,11 +18,13 @@
 //! many, and by `berth-oci`, which is one of one.
 
 use std::convert::Infallible;
+use std::fs;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
 use prost::Message as _;
+use rustix::process::Pid;
 
 use crate::foreign::errand::Errand;
 use crate::init::{self, Inheritance};
@@ -37,11 +40,14 @@ const EXECUTING: u8 = 1;
 const FAILED: u8 = 2;
 const NAMESPACES: u8 = 3;
 const READY: u8 = 4;
+const REBORN: u8 = 5;
 const ADOPTED: u8 = 20;
 
 /// What a child reports.
 #[derive(Debug)]
 pub(crate) enum Report {
+    /// It is about to end, and the process behind this pidfd, a child of the same parent, goes on.
+    Reborn(OwnedFd),
     /// It has opened a terminal; this is the master.
     Terminal(OwnedFd),
     /// Its namespaces and its root file system are made; it waits for [`go_on`].
@@ -65,6 +71,7 @@ impl Report {
         let Packet { bytes, mut descriptors } = socket::receive(socket, buffer)?;
         Ok(match (bytes.first(), descriptors.pop()) {
             (None, _) => Self::Closed,
+            (Some(&REBORN), Some(pidfd)) => Self::Reborn(pidfd),
             (Some(&TERMINAL), Some(master)) => Self::Terminal(master),
             (Some(&NAMESPACES), _) => Self::Namespaces,
             (Some(&READY), _) => Self::Ready,
@@ -95,6 +102,21 @@ pub(crate) fn report_adopted(
     let mut report = vec![ADOPTED];
     report.extend(pid.to_le_bytes());
     socket::send(to, &report, &[pidfd])
+}
+
+/// Hands over to the process behind `pidfd`.
+pub(crate) fn report_reborn(to: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    socket::send(to, &[REBORN], &[pidfd])
+}
+
+/// The PID of the process behind a pidfd, as the mounted `/proc` counts; none if it has been
+/// reaped.
+pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let pid: i32 =
+        pid.and_then(|pid| pid.trim().parse().ok()).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(if pid > 0 { Pid::from_raw(pid) } else { None })
 }
 
 /// Says that the program is about to run.
@@ -144,7 +166,8 @@ pub(crate) fn clone_child(
     given: &Inheritance<'_>,
     plan: impl FnOnce() -> io::Result<Plan>,
 ) -> io::Result<Child> {
-    let birth = Birth { cgroup, new_pid_namespace: matches!(nest, Nest::New) };
+    let new = if matches!(nest, Nest::New) { libc::CLONE_NEWPID as u64 } else { 0 };
+    let birth = Birth { cgroup, namespaces: new, sibling: false };
     if let Nest::Of { other, .. } = nest {
         setns(other, CloneFlags::CLONE_NEWPID)?;
     }

@@ -64,6 +64,18 @@ pub struct Plan {
     /// Whether the parent is told when namespaces and root are made, and waited for.
     #[prost(bool, tag = "13")]
     pub announce: bool,
+    /// The user namespace that it lives in, and that owns its other new namespaces; the
+    /// parent's if not said.
+    #[prost(message, optional, tag = "20")]
+    pub user: Option<UserNamespace>,
+    /// `CLONE_NEW*` of a second clone, in which the child that the parent made replaces itself
+    /// by a sibling. A PID namespace that belongs to a user namespace, and a time namespace, can
+    /// only be entered by birth.
+    #[prost(uint64, optional, tag = "21")]
+    pub rebirth: Option<u64>,
+    /// What the clocks of a new time namespace are ahead of the host's.
+    #[prost(message, repeated, tag = "22")]
+    pub time_offsets: Vec<TimeOffset>,
     /// Hooks to run in the container's namespaces.
     #[prost(message, optional, tag = "30")]
     pub hooks: Option<Hooks>,
@@ -73,6 +85,64 @@ pub struct Plan {
     /// NIS domain name to set in the UTS namespace; empty leaves it.
     #[prost(string, tag = "32")]
     pub domainname: String,
+}
+
+/// A user namespace.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct UserNamespace {
+    /// A new one, or another's.
+    #[prost(oneof = "Users", tags = "1, 2")]
+    pub users: Option<Users>,
+}
+
+/// A new user namespace, or another's.
+#[derive(Clone, PartialEq, Eq, Oneof)]
+pub enum Users {
+    /// A new one, with these mappings.
+    #[prost(message, tag = "1")]
+    New(IdMaps),
+    /// That of a process (its pidfd), or a namespace file.
+    #[prost(uint32, tag = "2")]
+    Of(Handle),
+}
+
+/// How the ids of a user namespace, or of an id-mapped mount, are those of the host.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct IdMaps {
+    /// User ids.
+    #[prost(message, repeated, tag = "1")]
+    pub users: Vec<IdRange>,
+    /// Group ids.
+    #[prost(message, repeated, tag = "2")]
+    pub groups: Vec<IdRange>,
+}
+
+/// A range of ids.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct IdRange {
+    /// The first, inside.
+    #[prost(uint32, tag = "1")]
+    pub inside: u32,
+    /// The first, on the host.
+    #[prost(uint32, tag = "2")]
+    pub host: u32,
+    /// How many.
+    #[prost(uint32, tag = "3")]
+    pub size: u32,
+}
+
+/// What a clock of a time namespace is ahead of the host's.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct TimeOffset {
+    /// `monotonic` or `boottime`.
+    #[prost(string, tag = "1")]
+    pub clock: String,
+    /// Seconds; negative is behind.
+    #[prost(sint64, tag = "2")]
+    pub seconds: i64,
+    /// Nanoseconds on top of them.
+    #[prost(uint32, tag = "3")]
+    pub nanoseconds: u32,
 }
 
 /// Namespaces of a process, or one namespace, to enter with `setns(2)`.
@@ -106,12 +176,32 @@ pub struct Root {
     /// Whether it is made read-only once everything is mounted.
     #[prost(bool, tag = "2")]
     pub read_only: bool,
-    /// Propagation of the root mount in the end (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, …).
+    /// Propagation of the root mount in the end (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, …), with
+    /// `MS_REC` for all mounts below it.
     #[prost(uint64, tag = "3")]
     pub propagation: u64,
+    /// Whether its owners are those of the user namespace.
+    #[prost(enumeration = "RootOwners", tag = "7")]
+    pub owners: i32,
+    /// Whether it is moved over the host's root instead of pivoted into: for hosts whose root is
+    /// the initial ramfs.
+    #[prost(bool, tag = "8")]
+    pub no_pivot: bool,
     /// Where it comes from.
     #[prost(oneof = "RootSource", tags = "4, 5, 6")]
     pub source: Option<RootSource>,
+}
+
+/// Whose the files of a root are, for a container with a user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum RootOwners {
+    /// They are as they are.
+    AsFound = 0,
+    /// They are the host's, and are mapped.
+    Mapped = 1,
+    /// They are mapped if the root itself is owned by the host's root, and its file system can.
+    MappedIfForeign = 2,
 }
 
 /// Where a root file system comes from.
@@ -161,18 +251,42 @@ pub struct Mount {
     /// `MOUNT_ATTR_*` to clear.
     #[prost(uint64, tag = "3")]
     pub clear: u64,
-    /// `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`; 0 makes it private.
-    #[prost(uint64, tag = "4")]
-    pub propagation: u64,
-    /// Whether attributes reach the mounts below it.
-    #[prost(bool, tag = "5")]
-    pub recursive: bool,
+    /// `MS_PRIVATE` and the like, one after the other, each with `MS_REC` if it reaches the mounts
+    /// below; none makes it private.
+    #[prost(uint64, repeated, tag = "10")]
+    pub propagation: Vec<u64>,
+    /// `MOUNT_ATTR_*` to set on it and on all mounts below it, after the others.
+    #[prost(uint64, tag = "11")]
+    pub deep_set: u64,
+    /// `MOUNT_ATTR_*` to clear on it and on all mounts below it.
+    #[prost(uint64, tag = "12")]
+    pub deep_clear: u64,
     /// Whether the destination must not lead through a symbolic link.
     #[prost(bool, tag = "6")]
     pub no_links: bool,
+    /// Whether it is made read-only only when everything in it has been made.
+    #[prost(bool, tag = "13")]
+    pub read_only_later: bool,
+    /// Whether it starts with a copy of what it covers.
+    #[prost(bool, tag = "14")]
+    pub copy_up: bool,
+    /// How the owners of its files are mapped.
+    #[prost(message, optional, tag = "15")]
+    pub owners: Option<Owners>,
     /// What is mounted.
-    #[prost(oneof = "MountSource", tags = "7, 8, 9")]
+    #[prost(oneof = "MountSource", tags = "7, 8, 9, 16, 17")]
     pub source: Option<MountSource>,
+}
+
+/// How the owners of a mount's files are mapped (`MOUNT_ATTR_IDMAP`).
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Owners {
+    /// With these mappings; with those of the container's user namespace if not said.
+    #[prost(message, optional, tag = "1")]
+    pub maps: Option<IdMaps>,
+    /// Whether the mounts below are mapped as well.
+    #[prost(bool, tag = "2")]
+    pub recursive: bool,
 }
 
 /// What is mounted.
@@ -187,6 +301,20 @@ pub enum MountSource {
     /// A mount of another process of the pod.
     #[prost(message, tag = "9")]
     Shared(Shared),
+    /// A file or directory of the root itself, as it is when the mounts before have been made.
+    #[prost(message, tag = "16")]
+    Inside(Bind),
+    /// What is mounted there already, changed. With the options of its file system, if any.
+    #[prost(message, tag = "17")]
+    Again(Again),
+}
+
+/// A mount that is there already and changes.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Again {
+    /// `key` or `key=value`, to change its file system as well.
+    #[prost(string, repeated, tag = "1")]
+    pub options: Vec<String>,
 }
 
 /// A new instance of a file system.
@@ -206,7 +334,7 @@ pub struct FileSystem {
 /// A file or directory of the host.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Bind {
-    /// Absolute path on the host.
+    /// Absolute path on the host, or inside of the root.
     #[prost(string, tag = "1")]
     pub path: String,
     /// Whether the mounts below it come along.

@@ -4,36 +4,41 @@
 //! starts has what its specification says.
 
 mod attributes;
-mod filesystem;
+mod devices;
 mod hooks;
+pub(crate) mod idmaps;
 mod json;
 mod label;
+mod mounts;
+mod namespaces;
 mod netdevices;
 mod numbers;
 mod options;
 mod process;
 mod rdt;
+mod root;
 mod scheduler;
 mod sysctl;
 mod validate;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Spec};
 
 use crate::error::Error;
-use crate::plan::{Enter, Handle, Plan};
+use crate::plan::Plan;
 use crate::protocol::PidNamespace;
 use crate::seccomp;
 
 pub use attributes::initial_cpus;
-pub(crate) use filesystem::source as root_source;
 pub use hooks::{Hooks, about, hooks};
+pub(crate) use mounts::may_be_below_proc;
 pub use netdevices::net_devices;
 pub use options::mount_options;
 pub(crate) use process::bounding_set;
 pub use process::{all_capabilities, exec, known_capabilities};
 pub use rdt::rdt;
+pub(crate) use root::source as root_source;
 pub(crate) use sysctl::owner as sysctl_owner;
 pub use sysctl::sysctl;
 pub use validate::{parse, parse_process};
@@ -75,6 +80,10 @@ pub struct Surroundings<'a> {
     pub rootfs: &'a Rootfs,
     /// An existing directory where roots are attached, each in its own mount namespace.
     pub attach: &'a Path,
+    /// The directory that sources of bind mounts may be relative to.
+    pub bundle: Option<&'a Path>,
+    /// Whether the root is moved over the host's instead of pivoted into.
+    pub no_pivot: bool,
     /// Processes of the pod, in the order of their handles.
     pub members: &'a [Member],
     /// The environment, byte for byte; it takes the place of the specification's.
@@ -101,21 +110,23 @@ pub struct Blueprint {
 /// # Errors
 /// [`Error::Spec`] if the specification is contradictory or asks for what is not supported.
 pub fn plan(spec: &Spec, around: &Surroundings<'_>) -> Result<Blueprint, Error> {
-    refuse_unsupported(spec)?;
     let linux = spec.linux().as_ref().ok_or_else(|| refuse("it has no \"linux\" section"))?;
-    let mut blueprint = plan_namespaces(linux, around.members)?;
+    let mut blueprint = namespaces::plan(spec, linux, around.members)?;
     let plan = &mut blueprint.plan;
     names(plan, spec, linux)?;
     plan.sysctls = sysctl::plan(spec, linux)?;
-    plan.root = Some(filesystem::root(spec, linux, around)?);
-    plan.mounts = filesystem::mounts(spec, around.members)?;
+    plan.root = Some(root::root(spec, linux, around)?);
+    plan.mounts = mounts::mounts(spec, linux, around)?;
     plan.mount_label = label::dress(&mut plan.mounts, linux)?;
-    plan.devices = filesystem::devices(linux)?;
-    plan.links = filesystem::links();
-    plan.masked = linux.masked_paths().clone().unwrap_or_default();
-    plan.read_only = linux.readonly_paths().clone().unwrap_or_default();
+    if !mounts::brings_devices(&plan.mounts) {
+        plan.devices = devices::devices(linux)?;
+        plan.links = devices::links();
+    }
+    plan.masked = absolute("linux.maskedPaths", linux.masked_paths().as_deref())?;
+    plan.read_only = absolute("linux.readonlyPaths", linux.readonly_paths().as_deref())?;
     plan.process = Some(process::process(spec, around)?);
     plan.hooks = hooks::plan(spec, around.env)?;
+    idmaps::refuse_unmapped(plan)?;
     Ok(blueprint)
 }
 
@@ -125,7 +136,7 @@ pub fn resources(spec: &Spec) -> LinuxResources {
     let linux = spec.linux().as_ref();
     let mut resources = linux.and_then(|linux| linux.resources().clone()).unwrap_or_default();
     if let Some(mut rules) = resources.devices().clone() {
-        rules.extend(filesystem::default_device_rules());
+        rules.extend(devices::default_rules());
         resources.set_devices(Some(rules));
     }
     resources
@@ -136,63 +147,9 @@ pub fn resources(spec: &Spec) -> LinuxResources {
 pub fn all_resources(spec: &Spec) -> LinuxResources {
     let mut resources = resources(spec);
     if resources.devices().is_none() {
-        resources.set_devices(Some(filesystem::default_device_rules()));
+        resources.set_devices(Some(devices::default_rules()));
     }
     resources
-}
-
-fn plan_namespaces(linux: &Linux, members: &[Member]) -> Result<Blueprint, Error> {
-    let mut blueprint = Blueprint {
-        plan: Plan::default(),
-        pid_namespace: PidNamespace::Host(true),
-        open: Vec::new(),
-    };
-    for namespace in linux.namespaces().iter().flatten() {
-        let kind = namespace.typ();
-        let bit = kind as u64;
-        match (kind, namespace.path()) {
-            (LinuxNamespaceType::User | LinuxNamespaceType::Time, _) => {
-                return Err(refuse(format!("{kind} namespaces are not supported by this version")));
-            }
-            (LinuxNamespaceType::Mount, Some(_)) => {
-                return Err(refuse("a mount namespace cannot be shared"));
-            }
-            (LinuxNamespaceType::Pid, None) => blueprint.pid_namespace = PidNamespace::New(true),
-            (_, None) => blueprint.plan.unshare |= bit,
-            (LinuxNamespaceType::Pid, Some(path)) => {
-                let handle = handle_of(path, members, &mut blueprint.open);
-                blueprint.pid_namespace = PidNamespace::Of(handle);
-            }
-            (_, Some(path)) => {
-                let of = handle_of(path, members, &mut blueprint.open);
-                enter(&mut blueprint.plan.enter, of, bit);
-            }
-        }
-    }
-    if blueprint.plan.unshare & LinuxNamespaceType::Mount as u64 == 0 {
-        return Err(refuse("a container needs a mount namespace of its own"));
-    }
-    Ok(blueprint)
-}
-
-/// Adds to what is entered; several namespaces of one process are entered in one call.
-fn enter(list: &mut Vec<Enter>, of: Handle, bit: u64) {
-    match list.iter_mut().find(|enter| enter.of == of) {
-        Some(enter) => enter.kinds |= bit,
-        None => list.push(Enter { of, kinds: bit }),
-    }
-}
-
-/// The handle of the process or the file behind a namespace's path.
-fn handle_of(path: &Path, members: &[Member], open: &mut Vec<PathBuf>) -> Handle {
-    let index = member_of(path, "ns", members).map_or_else(
-        || {
-            open.push(path.to_owned());
-            members.len() + open.len() - 1
-        },
-        |(index, _)| index,
-    );
-    Handle::try_from(index).unwrap_or(Handle::MAX)
 }
 
 /// Splits `/proc/PID/MIDDLE/REST` if the PID is a member's.
@@ -236,12 +193,52 @@ fn has(linux: &Linux, kind: LinuxNamespaceType) -> bool {
     linux.namespaces().iter().flatten().any(|namespace| namespace.typ() == kind)
 }
 
-fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
-    let linux = spec.linux().as_ref();
-    let unsupported = [("id mappings", linux.is_some_and(|linux| linux.uid_mappings().is_some()))];
-    match unsupported.iter().find(|(_, present)| *present) {
-        Some((what, _)) => Err(refuse(format!("{what} are not supported by this version"))),
-        None => Ok(()),
+/// Paths of the container, which must be said in full: relative ones would be ambiguous.
+fn absolute(field: &str, paths: Option<&[String]>) -> Result<Vec<String>, Error> {
+    for (index, path) in paths.unwrap_or_default().iter().enumerate() {
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(refuse(format!("{field}[{index}]: {path:?} is no absolute path")));
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    let paths = paths.unwrap_or_default().iter();
+    Ok(paths.filter(|path| seen.insert(*path)).cloned().collect())
+}
+
+/// An absolute path without `.` and `..`, which could otherwise be read in two ways.
+fn clean(path: &Path) -> Result<String, Error> {
+    let mut clean = String::new();
+    for component in path.components() {
+        match component {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(name) => {
+                let name = name.to_str().filter(|name| !name.contains('\0'));
+                let name = name.ok_or_else(|| refuse(format!("{path:?} is not UTF-8")))?;
+                clean.push('/');
+                clean.push_str(name);
+            }
+            _ => return Err(refuse(format!("{path:?} has \"..\" in it"))),
+        }
+    }
+    if clean.is_empty() { Err(refuse(format!("{path:?} is the root"))) } else { Ok(clean) }
+}
+
+fn text(path: &Path) -> Result<String, Error> {
+    let text = path.to_str().ok_or_else(|| refuse(format!("{path:?} is not UTF-8")))?;
+    Ok(text.to_owned())
+}
+
+/// Says which field of the specification an error is about.
+trait In<T> {
+    fn in_field(self, field: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> In<T> for Result<T, Error> {
+    fn in_field(self, field: impl FnOnce() -> String) -> Self {
+        self.map_err(|error| match error {
+            Error::Spec(why) => Error::Spec(format!("{}: {why}", field())),
+            other => other,
+        })
     }
 }
 
@@ -258,33 +255,41 @@ fn at(field: impl std::fmt::Display, why: impl std::fmt::Display) -> Error {
 mod tests {
     use super::*;
 
-    pub(super) const CLONE_NEWNS: u64 = 0x0002_0000;
-    const CLONE_NEWUTS: u64 = 0x0400_0000;
-    const CLONE_NEWIPC: u64 = 0x0800_0000;
-    const CLONE_NEWNET: u64 = 0x4000_0000;
+    static NO_FILTERS: std::sync::OnceLock<seccomp::Filters> = std::sync::OnceLock::new();
 
-    pub(super) fn planned(json: &str, members: &[Member]) -> Result<Blueprint, Error> {
-        let spec: Spec = serde_json::from_str(json).unwrap();
-        let rootfs = Rootfs::Overlay {
-            lowers: vec!["/l/2/fs".into(), "/l/1/fs".into()],
-            upper: "/s/upper".into(),
-            work: "/s/work".into(),
-        };
-        let around = Surroundings {
-            rootfs: &rootfs,
+    pub(super) fn around<'a>(rootfs: &'a Rootfs, members: &'a [Member]) -> Surroundings<'a> {
+        Surroundings {
+            rootfs,
             attach: Path::new("/run/attach"),
+            bundle: Some(Path::new("/bundle")),
+            no_pivot: false,
             members,
             env: &[],
             oom_score_adj_best_effort: false,
             seccomp: seccomp::Context {
-                filters: &seccomp::Filters::default(),
+                filters: NO_FILTERS.get_or_init(seccomp::Filters::default),
                 by_default: false,
                 id: "web",
                 bundle: Path::new("/bundle"),
                 first: None,
             },
+        }
+    }
+
+    pub(super) fn planned_around(
+        json: &str,
+        around: &Surroundings<'_>,
+    ) -> Result<Blueprint, Error> {
+        plan(&serde_json::from_str(json).unwrap(), around)
+    }
+
+    pub(super) fn planned(json: &str, members: &[Member]) -> Result<Blueprint, Error> {
+        let rootfs = Rootfs::Overlay {
+            lowers: vec!["/l/2/fs".into(), "/l/1/fs".into()],
+            upper: "/s/upper".into(),
+            work: "/s/work".into(),
         };
-        plan(&spec, &around)
+        planned_around(json, &around(&rootfs, members))
     }
 
     pub(super) fn json(linux: &str, rest: &str) -> String {
@@ -295,50 +300,14 @@ mod tests {
         )
     }
 
-    fn with_namespaces(list: &str, members: &[Member]) -> Result<Blueprint, Error> {
-        let text = json("", "").replace(r#"{"type": "mount"}"#, list);
-        planned(&text, members)
-    }
-
     #[test]
-    fn namespaces_of_a_member_are_entered_by_its_handle_at_once() {
-        let pause = Member { key: "pause".to_owned(), pid: 42 };
-        let list = r#"{"type": "mount"}, {"type": "ipc", "path": "/proc/42/ns/ipc"},
-            {"type": "uts", "path": "/proc/42/ns/uts"}, {"type": "pid", "path": "/proc/42/ns/pid"},
-            {"type": "network", "path": "/run/netns/x"}"#;
-        let blueprint = with_namespaces(list, &[pause]).unwrap();
-        assert_eq!(blueprint.plan.unshare, CLONE_NEWNS);
-        let of_pause = Enter { of: 0, kinds: CLONE_NEWIPC | CLONE_NEWUTS };
-        let of_file = Enter { of: 1, kinds: CLONE_NEWNET };
-        assert_eq!(blueprint.plan.enter, [of_pause, of_file]);
-        assert_eq!(blueprint.pid_namespace, PidNamespace::Of(0));
-        assert_eq!(blueprint.open, [PathBuf::from("/run/netns/x")]);
-    }
-
-    #[test]
-    fn a_pid_that_is_no_members_is_a_file_to_open() {
-        let list = r#"{"type": "mount"}, {"type": "ipc", "path": "/proc/43/ns/ipc"}"#;
-        let blueprint = with_namespaces(list, &[]).unwrap();
-        assert_eq!(blueprint.open, [PathBuf::from("/proc/43/ns/ipc")]);
-        assert_eq!(blueprint.plan.enter, [Enter { of: 0, kinds: CLONE_NEWIPC }]);
-    }
-
-    #[test]
-    fn namespaces_without_a_path_are_new() {
-        let list = r#"{"type": "mount"}, {"type": "pid"}, {"type": "network"}"#;
-        let blueprint = with_namespaces(list, &[]).unwrap();
-        assert_eq!(blueprint.plan.unshare, CLONE_NEWNS | CLONE_NEWNET);
-        assert_eq!(blueprint.pid_namespace, PidNamespace::New(true));
-    }
-
-    #[test]
-    fn what_is_not_supported_is_refused_by_name() {
-        for (linux, rest, word) in [(r#", "uidMappings": []"#, "", "id mappings")] {
-            let error = planned(&json(linux, rest), &[]).unwrap_err().to_string();
-            assert!(error.contains(word), "{error}");
+    fn hidden_paths_are_absolute_and_hidden_once() {
+        let linux = r#", "maskedPaths": ["/a", "/b", "/a"]"#;
+        assert_eq!(planned(&json(linux, ""), &[]).unwrap().plan.masked, ["/a", "/b"]);
+        for field in ["maskedPaths", "readonlyPaths"] {
+            let linux = format!(r#", "{field}": ["/a", "./b"]"#);
+            let error = planned(&json(&linux, ""), &[]).unwrap_err().to_string();
+            assert!(error.contains(&format!("linux.{field}[1]: ")), "{error}");
         }
-        let user = with_namespaces(r#"{"type": "mount"}, {"type": "user"}"#, &[]);
-        assert!(user.unwrap_err().to_string().contains("user namespaces"));
-        assert!(with_namespaces(r#"{"type": "pid"}"#, &[]).is_err());
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod exec;
 pub(crate) mod fds;
 pub(crate) mod image;
 pub(crate) mod mount;
+pub(crate) mod namespace;
 pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod task;

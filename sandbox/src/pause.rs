@@ -43,8 +43,8 @@ pub(crate) fn plan(spec: &SandboxSpec, attach: &str) -> Result<Plan, Error> {
         root: Some(Root {
             attach: attach.to_owned(),
             read_only: true,
-            propagation: 0,
             source: Some(RootSource::Empty(ROOT_BYTES)),
+            ..Root::default()
         }),
         mounts: if spec.own_ipc { vec![shared_memory(spec.shm_bytes)] } else { Vec::new() },
         process: Some(Process {

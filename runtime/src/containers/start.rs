@@ -102,6 +102,8 @@ impl Containers {
             &Surroundings {
                 rootfs: &spec.rootfs,
                 attach: &settings.attach,
+                bundle: None,
+                no_pivot: false,
                 members: &spec.members,
                 env: &spec.env,
                 oom_score_adj_best_effort: settings.oom_score_adj_best_effort,

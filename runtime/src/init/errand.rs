@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use nix::sched::{CloneFlags, unshare};
@@ -25,7 +25,7 @@ use crate::socket;
 use crate::sys;
 use crate::sys::clone::{Birth, SingleThreaded, clone_process};
 
-use super::{Attempt, Fault, Inheritance, install_streams, mounts, root};
+use super::{Attempt, Fault, Inheritance, install_streams, mounts, root, users};
 
 /// Environment of a runtime: some look for helpers.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -75,7 +75,8 @@ fn furnish(errand: &Errand, root: &Root, given: &Inheritance<'_>) -> Result<(), 
     unshare(CloneFlags::CLONE_NEWNS).attempt(Step::Namespaces, || "make a mount namespace")?;
     mount_change(errand.cut_off.as_str(), MountPropagationFlags::DOWNSTREAM)
         .attempt(step, || format!("cut {} off", errand.cut_off))?;
-    root::attach(root)?;
+    let directory = root::open(root, None)?;
+    root::attach(root, directory, false)?;
     for (pin, file) in errand.pins.iter().zip(pins) {
         let bound = clone_of_magic_link(&file).and_then(|tree| attach(&tree, &pin.at));
         bound.attempt(step, || format!("bind a namespace to {}", pin.at))?;
@@ -90,17 +91,7 @@ fn furnish(errand: &Errand, root: &Root, given: &Inheritance<'_>) -> Result<(), 
 /// PID was its own when the path was opened.
 fn open_namespace(pin: &Pin, given: &Inheritance<'_>) -> io::Result<OwnedFd> {
     let pidfd = given.handle(pin.of)?;
-    let pid = pid_of(pidfd)?;
-    let file = fs::File::open(format!("/proc/{pid}/ns/{}", pin.name))?;
-    pid_of(pidfd)?;
-    Ok(file.into())
-}
-
-/// The PID of a live process: `proc_pid_fdinfo(5)` says -1 once it has been reaped.
-fn pid_of(pidfd: BorrowedFd<'_>) -> io::Result<i32> {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-    pid.filter(|pid| *pid > 0).ok_or_else(|| io::Error::other("the process is gone"))
+    users::open_namespace_of(pidfd, &pin.name)
 }
 
 /// A namespace file is on no mount that could be cloned by its descriptor, but by its link.

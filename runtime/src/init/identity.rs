@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, capability_is_in_bounding_set,
     clear_ambient_capability_set, configure_capability_in_ambient_set,
@@ -42,6 +42,30 @@ fn is_refusal(error: &io::Error) -> bool {
 pub(super) fn set_limits(process: &Process) -> Result<(), Fault> {
     for limit in &process.limits {
         set_limit(limit).attempt(STEP, || format!("process.rlimits: set {}", describe(limit)))?;
+    }
+    Ok(())
+}
+
+/// Raises hard limits that the process is to have later, without the host's privileges. It keeps
+/// its soft ones: it may need more descriptors than the program is allowed.
+pub(super) fn allow_limits(process: &Process) -> Result<(), Fault> {
+    for limit in &process.limits {
+        allow_limit(limit).attempt(STEP, || format!("raise resource limit {}", limit.resource))?;
+    }
+    Ok(())
+}
+
+fn allow_limit(limit: &Limit) -> io::Result<()> {
+    let resource = resource(limit.resource).ok_or_else(|| io::Error::other("unknown limit"))?;
+    let now = getrlimit(resource);
+    let wanted = (limit.hard != u64::MAX).then_some(limit.hard);
+    let higher = match (now.maximum, wanted) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(now), Some(wanted)) => wanted > now,
+    };
+    if higher {
+        setrlimit(resource, Rlimit { current: now.current, maximum: wanted })?;
     }
     Ok(())
 }

@@ -2,173 +2,125 @@
 //!
 //! A mount is made detached, gets its attributes while nobody can reach it, and is moved onto a
 //! target that was opened beneath the root. Mounts of the host and of the pod are opened before
-//! the child has a mount namespace of its own: only so can a clone stay a peer or a slave of
-//! what it was cloned from.
+//! the child has a mount namespace of its own ([`foreign`]): only so can a clone stay a peer or a
+//! slave of what it was cloned from, and only the host's privileges can map its owners.
+
+mod copy_up;
+mod dress;
+mod filesystem;
+mod foreign;
+mod guard;
+mod hide;
+mod mapper;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::CWD;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
-};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use crate::plan::{FileSystem, Mount, MountSource, Shared};
+use crate::plan::{Mount, MountSource};
 use crate::protocol::Step;
 use crate::sys::mount::{Attributes, set_attributes};
 
-use super::namespaces::inside_mounts_of;
 use super::paths::{Kind, RootDirectory, kind_of};
-use super::{Attempt, Fault, Inheritance};
+use super::{Attempt, Fault};
 
-/// Opens the mounts that come from the host or from another process, index for index.
-pub(super) fn open_foreign(
-    mounts: &[Mount],
-    given: &Inheritance<'_>,
-) -> Result<Vec<Option<OwnedFd>>, Fault> {
-    mounts.iter().map(|mount| open_one_foreign(mount, given)).collect()
-}
-
-fn open_one_foreign(mount: &Mount, given: &Inheritance<'_>) -> Result<Option<OwnedFd>, Fault> {
-    let tree = match &mount.source {
-        Some(MountSource::Bind(bind)) => clone_tree(&bind.path, bind.recursive)
-            .attempt(Step::Mount, || format!("open {} for {}", bind.path, mount.destination))?,
-        Some(MountSource::Shared(shared)) => open_shared(shared, given)?,
-        _ => return Ok(None),
-    };
-    Ok(Some(tree))
-}
-
-/// A detached clone of a mount of another process.
-pub(super) fn open_shared(shared: &Shared, given: &Inheritance<'_>) -> Result<OwnedFd, Fault> {
-    given
-        .handle(shared.of)
-        .and_then(|pidfd| inside_mounts_of(pidfd, || clone_tree(&shared.path, false)))
-        .attempt(Step::Mount, || format!("open the pod's {}", shared.path))
-}
+pub(super) use dress::explain_mapping;
+pub(super) use foreign::{open_foreign, open_shared};
+pub(super) use hide::mask;
+pub(super) use mapper::Mapper;
 
 /// Mounts everything, in order.
 pub(super) fn mount_all(
     root: &RootDirectory,
     mounts: &[Mount],
     foreign: Vec<Option<OwnedFd>>,
+    mapper: Option<&Mapper>,
 ) -> Result<(), Fault> {
-    for (mount, foreign) in mounts.iter().zip(foreign) {
-        mount_one(root, mount, foreign)
-            .attempt(Step::Mount, || format!("mount {}", describe(mount)))?;
+    for (index, (mount, foreign)) in mounts.iter().zip(foreign).enumerate() {
+        let inside = || inside(root, index, mount, mapper);
+        mount_one(root, mount, foreign, inside)
+            .attempt(Step::Mount, || format!("mounts[{index}]: mount {}", describe(mount)))?;
     }
     Ok(())
 }
 
-fn mount_one(root: &RootDirectory, mount: &Mount, foreign: Option<OwnedFd>) -> io::Result<()> {
+fn mount_one(
+    root: &RootDirectory,
+    mount: &Mount,
+    foreign: Option<OwnedFd>,
+    inside: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<()> {
     let tree = match (&mount.source, foreign) {
-        (Some(MountSource::New(fs)), _) => make(fs, mount.set)?,
-        (_, Some(tree)) => {
-            dress(&tree, mount)?;
-            tree
+        (_, Some(tree)) => tree,
+        (Some(MountSource::Again(again)), _) => return filesystem::change(root, mount, again),
+        (Some(MountSource::New(fs)), _) => {
+            let covered = root.open(&mount.destination).ok();
+            filesystem::make(fs, mount, covered.as_ref().map(AsFd::as_fd))?
         }
+        (Some(MountSource::Inside(_)), _) => inside()?,
         (_, None) => return Err(io::Error::other("nothing to mount")),
     };
     let target = target(root, mount, kind_of(tree.as_fd())?)?;
-    attach(tree.as_fd(), target.as_fd())
+    guard::check(root, mount, tree.as_fd(), target.as_fd())?;
+    if mount.copy_up {
+        copy_up::copy(root.open_to_read(&mount.destination)?, tree.as_fd())?;
+    }
+    attach(tree.as_fd(), target.as_fd())?;
+    if matches!(mount.source, Some(MountSource::New(_))) {
+        // Only what is in a mount namespace can be shared.
+        dress::propagate(tree.as_fd(), &mount.propagation)?;
+    }
+    Ok(())
 }
 
-/// Gives a cloned tree its propagation, all the way down, and its attributes.
-fn dress(tree: &OwnedFd, mount: &Mount) -> io::Result<()> {
-    let propagation = match mount.propagation {
-        0 => libc::MS_PRIVATE,
-        other => other,
+/// A clone of a part of the root, with all that has been mounted in it until now.
+fn inside(
+    root: &RootDirectory,
+    index: usize,
+    mount: &Mount,
+    mapper: Option<&Mapper>,
+) -> io::Result<OwnedFd> {
+    let Some(MountSource::Inside(bind)) = &mount.source else {
+        return Err(io::ErrorKind::InvalidInput.into());
     };
-    set_attributes(tree.as_fd(), Attributes { propagation, ..Attributes::default() }, true)?;
-    let attributes = Attributes { set: mount.set, clear: mount.clear, propagation: 0 };
-    set_attributes(tree.as_fd(), attributes, mount.recursive)
-}
-
-fn make(fs: &FileSystem, attributes: u64) -> io::Result<OwnedFd> {
-    let context = fsopen(fs.kind.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
-    if !fs.source.is_empty() {
-        fsconfig_set_string(context.as_fd(), "source", fs.source.as_str())?;
+    let tree = clone_of(root.open(&bind.path)?.as_fd(), bind.recursive)?;
+    dress::dress(&tree, mount)?;
+    match mapper {
+        Some(mapper) if mount.owners.is_some() => mapper.map(index, tree.as_fd())?,
+        _ => dress::map(&tree, mount, None, &mut dress::Known::default())?,
     }
-    for option in &fs.options {
-        match option.split_once('=') {
-            Some((key, value)) => fsconfig_set_string(context.as_fd(), key, value)?,
-            None => fsconfig_set_flag(context.as_fd(), option.as_str())?,
-        }
-    }
-    fsconfig_create(context.as_fd())?;
-    let attributes = u32::try_from(attributes).ok().and_then(MountAttrFlags::from_bits);
-    let attributes = attributes.ok_or_else(|| io::Error::other("unknown mount attributes"))?;
-    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+    Ok(tree)
 }
 
 fn target(root: &RootDirectory, mount: &Mount, kind: Kind) -> io::Result<OwnedFd> {
-    let target = root.open_or_make(&mount.destination, kind)?;
     if mount.no_links {
-        return root.open_without_links(&mount.destination);
+        return guard::directory_without_links(root, mount);
     }
-    Ok(target)
-}
-
-/// Hides `masked` and protects `read_only`; what does not exist needs neither.
-pub(super) fn mask(
-    root: &RootDirectory,
-    masked: &[String],
-    read_only: &[String],
-) -> Result<(), Fault> {
-    let mut empty = None;
-    for path in masked {
-        existing(root, path)
-            .and_then(|target| target.map_or(Ok(()), |target| hide(&target, &mut empty)))
-            .attempt(Step::Mount, || format!("mask {path}"))?;
-    }
-    for path in read_only {
-        existing(root, path)
-            .and_then(|target| target.map_or(Ok(()), |target| protect(target.as_fd())))
-            .attempt(Step::Mount, || format!("make {path} read-only"))?;
-    }
-    Ok(())
-}
-
-fn existing(root: &RootDirectory, path: &str) -> io::Result<Option<OwnedFd>> {
-    match root.open_without_links(path) {
-        Ok(target) => Ok(Some(target)),
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error),
+    let target = root.open_or_make(&mount.destination, kind)?;
+    match (kind, kind_of(target.as_fd())?) {
+        (Kind::Directory, Kind::File) => Err(wrong_kind(libc::ENOTDIR, "a directory", "a file")),
+        (Kind::File, Kind::Directory) => Err(wrong_kind(libc::EISDIR, "a file", "a directory")),
+        _ => Ok(target),
     }
 }
 
-/// Covers a directory with an empty read-only tmpfs (one for all of them) and anything else
-/// with the *host's* `/dev/null`: the container's own could have been replaced by its image
-/// (CVE-2025-31133).
-fn hide(target: &OwnedFd, empty: &mut Option<OwnedFd>) -> io::Result<()> {
-    if kind_of(target.as_fd())? == Kind::File {
-        return attach(clone_tree("/dev/null", false)?.as_fd(), target.as_fd());
-    }
-    let tree = match empty {
-        Some(first) => clone_of(first.as_fd(), false)?,
-        None => make_empty()?,
-    };
-    attach(tree.as_fd(), target.as_fd())?;
-    empty.get_or_insert(tree);
-    Ok(())
+fn wrong_kind(code: i32, source: &str, destination: &str) -> io::Error {
+    let words = format!("the source is {source}, and the destination is {destination}");
+    io::Error::new(io::Error::from_raw_os_error(code).kind(), words)
 }
 
-fn make_empty() -> io::Result<OwnedFd> {
-    let options = vec!["size=0".to_owned(), "nr_inodes=1".to_owned(), "mode=0555".to_owned()];
-    let fs = FileSystem { kind: "tmpfs".to_owned(), source: String::new(), options };
-    make(&fs, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
-}
-
-fn protect(target: BorrowedFd<'_>) -> io::Result<()> {
-    let tree = clone_of(target, true)?;
+/// Makes what was made read-only later, now that nothing is made in it any more.
+pub(super) fn make_read_only(root: &RootDirectory, mounts: &[Mount]) -> Result<(), Fault> {
     let read_only = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
-    set_attributes(tree.as_fd(), read_only, true)?;
-    attach(tree.as_fd(), target)
+    let later = mounts.iter().filter(|mount| mount.read_only_later);
+    for destination in later.map(|mount| &mount.destination) {
+        root.open(destination)
+            .and_then(|mount| set_attributes(mount.as_fd(), read_only, false))
+            .attempt(Step::Mount, || format!("make {destination} read-only"))?;
+    }
+    Ok(())
 }
 
 /// Moves a detached mount onto what `target` is open on.
@@ -182,7 +134,8 @@ pub(super) fn clone_of(file: BorrowedFd<'_>, recursive: bool) -> io::Result<Owne
     Ok(open_tree(file, "", clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)?)
 }
 
-fn clone_tree(path: &str, recursive: bool) -> io::Result<OwnedFd> {
+/// A detached clone of what is at a path of the host.
+pub(super) fn clone_tree(path: &str, recursive: bool) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, clone_flags(recursive))?)
 }
 
@@ -196,7 +149,11 @@ fn describe(mount: &Mount) -> String {
     match &mount.source {
         Some(MountSource::New(fs)) => format!("{} on {destination}", fs.kind),
         Some(MountSource::Bind(bind)) => format!("{} on {destination}", bind.path),
+        Some(MountSource::Inside(bind)) => {
+            format!("the container's {} on {destination}", bind.path)
+        }
         Some(MountSource::Shared(shared)) => format!("the pod's {} on {destination}", shared.path),
+        Some(MountSource::Again(_)) => format!("{destination} again"),
         None => format!("nothing on {destination}"),
     }
 }

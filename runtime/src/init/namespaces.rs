@@ -4,36 +4,77 @@ use std::fs;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use nix::sched::{CloneFlags, setns, unshare as unshare_all};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use crate::plan::Plan;
 use crate::protocol::Step;
+use crate::sys::namespace;
 
-use super::{Attempt, Fault, Inheritance};
+use super::procfs::Procfs;
+use super::{Attempt, Fault, Inheritance, identity, users};
+
+const MOUNTS: u64 = libc::CLONE_NEWNS as u64;
+const TIME: u64 = libc::CLONE_NEWTIME as u64;
+const USERS: u64 = libc::CLONE_NEWUSER as u64;
 
 /// Enters the namespaces of others.
 pub(super) fn enter(plan: &Plan, given: &Inheritance<'_>) -> Result<(), Fault> {
+    let users = plan.enter.iter().any(|enter| enter.kinds & USERS != 0);
+    if users {
+        identity::allow_limits(&plan.process.clone().unwrap_or_default())?;
+    }
     for enter in &plan.enter {
-        let entered = given.handle(enter.of).and_then(|of| set(of, enter.kinds));
-        entered.attempt(Step::Namespaces, || format!("enter namespaces {:#x}", enter.kinds))?;
+        let entered = given.handle(enter.of).and_then(|of| namespace::enter(of, enter.kinds));
+        entered.attempt(Step::Namespaces, || format!("enter {}", names(enter.kinds)))?;
+    }
+    if users {
+        users::become_root().attempt(Step::Namespaces, || "become root of the user namespace")?;
     }
     Ok(())
 }
 
-/// Makes the container's own namespaces.
+/// Makes the container's own namespaces, but for those that are entered by birth.
 ///
-/// A new mount namespace is cut off from the host's: what is mounted in it stays in it.
+/// A new mount namespace is cut off from the host's: what is mounted in it stays in it. Another's
+/// goes on to hear of the host's.
 pub(super) fn unshare(plan: &Plan) -> Result<(), Fault> {
     let step = Step::Namespaces;
-    let flags = flags(plan.unshare).attempt(step, || "make namespaces")?;
-    if flags.is_empty() {
+    let kinds = plan.unshare & !TIME;
+    if kinds != 0 {
+        namespace::unshare(kinds).attempt(step, || format!("make {}", names(kinds)))?;
+    }
+    let entered = plan.root.is_some() && plan.enter.iter().any(|enter| enter.kinds & MOUNTS != 0);
+    let propagation = match (kinds & MOUNTS != 0, entered) {
+        (true, _) => MountPropagationFlags::PRIVATE,
+        (false, true) => MountPropagationFlags::DOWNSTREAM,
+        (false, false) => return Ok(()),
+    };
+    isolate(propagation).attempt(step, || "cut off the mounts")
+}
+
+/// Moves into a mount namespace that only this process and its children are in.
+pub(super) fn withdraw() -> io::Result<()> {
+    namespace::unshare(MOUNTS)?;
+    isolate(MountPropagationFlags::PRIVATE)
+}
+
+fn isolate(propagation: MountPropagationFlags) -> io::Result<()> {
+    Ok(mount_change("/", propagation | MountPropagationFlags::REC)?)
+}
+
+/// Makes the time namespace that the next child is born into, and sets its clocks, which takes
+/// that nobody lives in it yet.
+pub(super) fn prepare_time(plan: &Plan, procfs: &Procfs) -> Result<(), Fault> {
+    if plan.unshare & TIME == 0 {
         return Ok(());
     }
-    unshare_all(flags).attempt(step, || format!("make namespaces {flags:?}"))?;
-    if flags.contains(CloneFlags::CLONE_NEWNS) {
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-            .attempt(step, || "make all mounts private")?;
+    let step = Step::Namespaces;
+    namespace::unshare(TIME).attempt(step, || "make a time namespace")?;
+    for offset in &plan.time_offsets {
+        let line = format!("{} {} {}\n", offset.clock, offset.seconds, offset.nanoseconds);
+        procfs
+            .write("self/timens_offsets", line.as_bytes())
+            .attempt(step, || format!("linux.timeOffsets: set {}", line.trim_end()))?;
     }
     Ok(())
 }
@@ -44,17 +85,24 @@ pub(super) fn inside_mounts_of<T>(
     body: impl FnOnce() -> io::Result<T>,
 ) -> io::Result<T> {
     let own = fs::File::open("/proc/self/ns/mnt")?;
-    setns(pidfd, CloneFlags::CLONE_NEWNS)?;
+    namespace::enter(pidfd, MOUNTS)?;
     let result = body();
-    setns(&own, CloneFlags::CLONE_NEWNS)?;
+    namespace::enter(std::os::fd::AsFd::as_fd(&own), MOUNTS)?;
     result
 }
 
-fn set(of: BorrowedFd<'_>, kinds: u64) -> io::Result<()> {
-    Ok(setns(of, flags(kinds)?)?)
-}
-
-fn flags(kinds: u64) -> io::Result<CloneFlags> {
-    let flags = i32::try_from(kinds).ok().and_then(CloneFlags::from_bits);
-    flags.ok_or_else(|| io::Error::other(format!("unknown namespace kinds {kinds:#x}")))
+/// Kinds of namespaces as a person calls them.
+fn names(kinds: u64) -> String {
+    const NAMES: [(i32, &str); 8] = [
+        (libc::CLONE_NEWCGROUP, "cgroup"),
+        (libc::CLONE_NEWIPC, "ipc"),
+        (libc::CLONE_NEWNET, "network"),
+        (libc::CLONE_NEWNS, "mount"),
+        (libc::CLONE_NEWPID, "pid"),
+        (libc::CLONE_NEWTIME, "time"),
+        (libc::CLONE_NEWUSER, "user"),
+        (libc::CLONE_NEWUTS, "uts"),
+    ];
+    let names = NAMES.iter().filter(|(bit, _)| kinds & *bit as u64 != 0).map(|(_, name)| *name);
+    format!("namespaces ({})", names.collect::<Vec<_>>().join(", "))
 }

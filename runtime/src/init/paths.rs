@@ -5,11 +5,13 @@
 //! link starts again at the container's root) and `RESOLVE_NO_MAGICLINKS` (no way out through
 //! `/proc`), once, and everything else happens to the descriptor.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, mkdirat, openat2, readlinkat};
 use rustix::io::Errno;
 
 /// What stands at the end of a path that is made.
@@ -46,26 +48,85 @@ impl RootDirectory {
         self.resolve(path, flags, ResolveFlags::empty())
     }
 
+    /// Opens the directory at `path` for reading.
+    pub(super) fn open_to_read(&self, path: &str) -> io::Result<OwnedFd> {
+        self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY, ResolveFlags::empty())
+    }
+
     /// Opens `path`, making what is missing of it: directories on the way, `kind` at the end.
     ///
-    /// Directories are made with mode 0755, a file is made empty with mode 0644.
+    /// Directories are made with mode 0755, a file is made empty with mode 0644. Images have links
+    /// to what is not there yet (`/etc/resolv.conf` to somewhere in `/run`): what they lead to is
+    /// made, inside of the root.
     pub(super) fn open_or_make(&self, path: &str, kind: Kind) -> io::Result<OwnedFd> {
         match self.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            found => return found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make(path, kind),
+            found => found,
         }
-        let (parent, name) = split(path)?;
-        let parent = self.open_or_make(parent, Kind::Directory)?;
+    }
+
+    /// Goes name by name, as the kernel would: `here` has no link in it when it is looked at.
+    /// Should somebody else put one there, every open still ends inside of the root.
+    fn make(&self, path: &str, kind: Kind) -> io::Result<OwnedFd> {
+        let mut todo: Vec<OsString> = names(Path::new(path)).rev().collect();
+        let mut here = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(name) = todo.pop() {
+            if name == ".." {
+                here.pop();
+                continue;
+            }
+            let next = here.join(&name);
+            match self.link_at(&next)? {
+                Found::Link(target) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                    }
+                    if target.is_absolute() {
+                        here = PathBuf::from("/");
+                    }
+                    todo.extend(names(&target).rev());
+                    continue;
+                }
+                Found::Something => {}
+                Found::Nothing => {
+                    let last = todo.is_empty();
+                    self.make_one(&here, &name, if last { kind } else { Kind::Directory })?;
+                }
+            }
+            here = next;
+        }
+        self.resolve(text(&here)?, OFlags::PATH, ResolveFlags::NO_SYMLINKS)
+    }
+
+    fn make_one(&self, parent: &Path, name: &OsStr, kind: Kind) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let parent = self.resolve(text(parent)?, flags, ResolveFlags::NO_SYMLINKS)?;
         let made = match kind {
             Kind::Directory => mkdirat(&parent, name, Mode::from_raw_mode(0o755)),
             Kind::File => make_file(parent.as_fd(), name),
         };
         match made {
-            // A dangling symbolic link is in the way, or somebody was faster: the second look
-            // tells which, and follows nothing that leads out.
-            Ok(()) | Err(Errno::EXIST) => self.open(path),
+            // Somebody was faster; what it is tells the next look.
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn link_at(&self, path: &Path) -> io::Result<Found> {
+        let file =
+            self.resolve(text(path)?, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::empty());
+        let file = match file {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            file => file?,
+        };
+        let mode = rustix::fs::fstat(&file)?.st_mode;
+        if FileType::from_raw_mode(mode) != FileType::Symlink {
+            return Ok(Found::Something);
+        }
+        let target = readlinkat(&file, "", Vec::new())?;
+        Ok(Found::Link(OsString::from_vec(target.into_bytes()).into()))
     }
 
     /// The directory that `path` is in, made if it is missing, and the name in it.
@@ -94,6 +155,27 @@ impl AsFd for RootDirectory {
     }
 }
 
+/// What is at a path, without following a link at its end.
+enum Found {
+    Nothing,
+    Something,
+    Link(PathBuf),
+}
+
+/// Most symbolic links on the way to a file, as the kernel counts them.
+const MAX_LINKS: u32 = 40;
+
+/// The names of a path, with `..` among them.
+fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    let wanted = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    let parts: Vec<_> = path.components().filter(wanted).collect();
+    parts.into_iter().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>().into_iter()
+}
+
+fn text(path: &Path) -> io::Result<&str> {
+    path.to_str().ok_or_else(|| io::Error::other(format!("{path:?} is not UTF-8")))
+}
+
 /// The kind of file that a descriptor is open on.
 pub(super) fn kind_of(file: BorrowedFd<'_>) -> io::Result<Kind> {
     let mode = rustix::fs::fstat(file)?.st_mode;
@@ -106,7 +188,7 @@ pub(super) fn open_null() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn make_file(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+fn make_file(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
 }
@@ -161,11 +243,27 @@ mod tests {
     }
 
     #[test]
-    fn a_dangling_link_is_not_made_real() {
+    fn what_dangling_links_lead_to_is_made_inside() {
+        let outer = tempfile::tempdir().unwrap();
+        let directory = outer.path().join("root");
+        fs::create_dir(&directory).unwrap();
+        symlink("/tmp/foo/../bar", directory.join("jump")).unwrap();
+        symlink("../../../jump/baz/hosts", directory.join("hosts")).unwrap();
+        root(&directory).open_or_make("/hosts", Kind::File).unwrap();
+        assert!(directory.join("tmp/bar/baz/hosts").is_file());
+        assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_end() {
         let directory = tempfile::tempdir().unwrap();
-        symlink("/nowhere", directory.path().join("link")).unwrap();
-        assert!(root(directory.path()).open_or_make("/link", Kind::File).is_err());
-        assert!(!directory.path().join("nowhere").exists());
+        symlink("/two", directory.path().join("one")).unwrap();
+        symlink("/one", directory.path().join("two")).unwrap();
+        let error = root(directory.path()).open_or_make("/one/x", Kind::File).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+        fs::write(directory.path().join("file"), "").unwrap();
+        let error = root(directory.path()).open_or_make("/file/x", Kind::File).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
     }
 
     #[test]

@@ -1,56 +1,121 @@
 //! The root file system: made as a detached mount, attached where nobody else looks, and
 //! pivoted into.
 
+mod over;
+mod overlay;
+mod workshop;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen, mount, mount_change, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
 };
 
-use crate::plan::{Overlay, Root, RootSource};
+use crate::plan::{Root, RootOwners, RootSource};
 use crate::protocol::Step;
-use crate::sys::mount::{Attributes, set_attributes};
+use crate::sys::mount::{Attributes, map_owners, set_attributes};
 
+use super::mounts::clone_tree;
 use super::paths::RootDirectory;
 use super::{Attempt, Fault};
 
-/// Mounts the root file system at its attachment point.
-pub(super) fn attach(root: &Root) -> Result<RootDirectory, Fault> {
-    let step = Step::Root;
-    match &root.source {
-        Some(RootSource::Overlay(overlay)) => mount_overlay(overlay, &root.attach)
-            .attempt(step, || format!("mount overlay with upper layer {}", overlay.upper))?,
-        Some(RootSource::Empty(bytes)) => {
-            mount_empty(*bytes, &root.attach).attempt(step, || "mount an empty root")?;
-        }
-        Some(RootSource::Directory(path)) => {
-            bind(path, &root.attach).attempt(step, || format!("bind {path} as root"))?;
-        }
-        None => return Err(io::Error::other("no source")).attempt(step, || "mount the root"),
+pub(super) use workshop::Workshop;
+
+const STEP: Step = Step::Root;
+
+/// Opens a root that is a directory of the host, before the process is cut off from it: only so
+/// can it stay a slave of what it was cloned from. Other roots are made later.
+pub(super) fn open(root: &Root, users: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>, Fault> {
+    let Some(RootSource::Directory(path)) = &root.source else {
+        return Ok(None);
+    };
+    let attempt = || format!("root.path: open {path}");
+    let tree = clone_tree(path, true).attempt(STEP, attempt)?;
+    let kind = rustix::fs::fstat(&tree).attempt(STEP, attempt)?;
+    if rustix::fs::FileType::from_raw_mode(kind.st_mode) != rustix::fs::FileType::Directory {
+        return Err(io::Error::from_raw_os_error(libc::ENOTDIR)).attempt(STEP, attempt);
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(root.attach.as_str(), flags, Mode::empty());
-    Ok(RootDirectory::new(directory.attempt(step, || "open the root")?))
+    let rec = libc::MS_REC;
+    let (propagation, recursive) = match root.propagation {
+        bits if bits & libc::MS_SLAVE != 0 => (libc::MS_SLAVE, bits & rec != 0),
+        _ => (libc::MS_PRIVATE, true),
+    };
+    let propagation = Attributes { propagation, ..Attributes::default() };
+    set_attributes(tree.as_fd(), propagation, recursive)
+        .attempt(STEP, || "cut off the root's mounts")?;
+    if let Some(users) = users {
+        give_to(users, root.owners(), &tree, kind.st_uid)
+            .attempt(STEP, || format!("root.path: map the owners in {path}"))?;
+    }
+    Ok(Some(tree))
+}
+
+/// Callers of the field map a root themselves, by owner; then its directory is not the host's
+/// root's. A file system that cannot be mapped is left as it is, as it is there.
+fn give_to(
+    users: BorrowedFd<'_>,
+    owners: RootOwners,
+    tree: &OwnedFd,
+    owner: u32,
+) -> io::Result<()> {
+    match owners {
+        RootOwners::AsFound => Ok(()),
+        RootOwners::MappedIfForeign if owner != 0 => Ok(()),
+        RootOwners::MappedIfForeign => match map_owners(tree.as_fd(), users, false) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            mapped => mapped,
+        },
+        RootOwners::Mapped => map_owners(tree.as_fd(), users, false),
+    }
+}
+
+/// Attaches the root, `made` already or made now: at its attachment point, or `over` the present
+/// root, for who may not enter the directories on the way to the former.
+pub(super) fn attach(
+    root: &Root,
+    made: Option<OwnedFd>,
+    over: bool,
+) -> Result<RootDirectory, Fault> {
+    let at = if over { "/" } else { &root.attach };
+    let tree = match (made, &root.source) {
+        (Some(tree), _) => tree,
+        (None, Some(RootSource::Overlay(overlay))) => {
+            let attempt = || format!("mount overlay with upper layer {}", overlay.upper);
+            match overlay::make(overlay).attempt(STEP, attempt)? {
+                Some(tree) => tree,
+                None => return overlay::mount_at_once(overlay, at).attempt(STEP, attempt),
+            }
+        }
+        (None, Some(RootSource::Empty(bytes))) => {
+            make_empty(*bytes).attempt(STEP, || "mount an empty root")?
+        }
+        _ => return Err(io::Error::other("no source")).attempt(STEP, || "mount the root"),
+    };
+    move_to(tree.as_fd(), at).attempt(STEP, || format!("attach the root at {at}"))?;
+    Ok(RootDirectory::new(tree))
 }
 
 /// Moves into the finished root and lets go of the host's.
-pub(super) fn finish(root: &Root, directory: &RootDirectory) -> Result<(), Fault> {
-    let step = Step::Root;
+pub(super) fn finish(root: &Root, directory: &RootDirectory, over: bool) -> Result<(), Fault> {
     if root.read_only {
         let read_only = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
         let set = set_attributes(directory.as_fd(), read_only, false);
-        set.attempt(step, || "make the root read-only")?;
+        set.attempt(STEP, || "make the root read-only")?;
     }
-    pivot(directory.as_fd()).attempt(step, || "pivot into the root")?;
+    if root.no_pivot {
+        let at = if over { None } else { Some(root.attach.as_str()) };
+        over::move_over(directory.as_fd(), at).attempt(STEP, || "move the root over the host's")?;
+    } else {
+        pivot(directory.as_fd()).attempt(STEP, || "pivot into the root")?;
+    }
+    // It is private or a slave from its first moment on; what reaches out waits until now.
     if let Some(propagation) = propagation(root.propagation) {
-        mount_change("/", propagation).attempt(step, || "set the root's propagation")?;
+        mount_change("/", propagation).attempt(STEP, || "set the root's propagation")?;
     }
-    rustix::process::chdir("/").attempt(step, || "enter the root")
+    rustix::process::chdir("/").attempt(STEP, || "enter the root")
 }
 
 /// `pivot_root(".", ".")`: the old root ends up on top of the new one and is detached from
@@ -63,67 +128,33 @@ fn pivot(root: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn propagation(bits: u64) -> Option<MountPropagationFlags> {
-    let bits = u32::try_from(bits).ok().filter(|bits| *bits != 0)?;
+    let late = libc::MS_SHARED | libc::MS_UNBINDABLE;
+    let bits = u32::try_from(bits).ok().filter(|_| bits & late != 0)?;
     MountPropagationFlags::from_bits(bits)
 }
 
-fn mount_empty(bytes: u64, at: &str) -> io::Result<()> {
+fn make_empty(bytes: u64) -> io::Result<OwnedFd> {
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(fs.as_fd(), "size", bytes.to_string())?;
     fsconfig_set_string(fs.as_fd(), "mode", "0755")?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    attach_new(&fs, attributes, at)
+    made(&fs, attributes)
 }
 
-fn bind(path: &str, at: &str) -> io::Result<()> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, path, flags)?;
-    move_mount(tree.as_fd(), "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    Ok(())
-}
-
-/// Linux 6.5 takes layer by layer (`lowerdir+`). Before, all options share one page, which the
-/// old `mount(2)` fills better than `fsconfig(2)` with its 255 bytes a string: hence the short
-/// names relative to the layers' directory.
-fn mount_overlay(overlay: &Overlay, at: &str) -> io::Result<()> {
-    rustix::process::chdir(overlay.base.as_str())?;
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    if !takes_layers(&fs) {
-        return mount_overlay_at_once(overlay, at);
-    }
-    for lower in &overlay.lowers {
-        fsconfig_set_string(fs.as_fd(), "lowerdir+", lower.as_str())?;
-    }
-    fsconfig_set_string(fs.as_fd(), "upperdir", overlay.upper.as_str())?;
-    fsconfig_set_string(fs.as_fd(), "workdir", overlay.work.as_str())?;
-    fsconfig_set_string(fs.as_fd(), "source", "overlay")?;
-    if overlay.volatile {
-        fsconfig_set_flag(fs.as_fd(), "volatile")?;
-    }
-    attach_new(&fs, MountAttrFlags::empty(), at)
-}
-
-/// A kernel that knows `lowerdir+` looks the layer up at once, and does not find this one. One
-/// that does not takes any option as text, and complains in the end, to the kernel's log.
-fn takes_layers(fs: &OwnedFd) -> bool {
-    let missing = fsconfig_set_string(fs.as_fd(), "lowerdir+", "/proc/self/no-such-layer");
-    missing == Err(Errno::NOENT)
-}
-
-fn mount_overlay_at_once(overlay: &Overlay, at: &str) -> io::Result<()> {
-    let volatile = if overlay.volatile { ",volatile" } else { "" };
-    let (lowers, upper, work) = (overlay.lowers.join(":"), &overlay.upper, &overlay.work);
-    let options = format!("lowerdir={lowers},upperdir={upper},workdir={work}{volatile}");
-    let options = std::ffi::CString::new(options)?;
-    mount("overlay", at, "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
-    Ok(())
-}
-
-fn attach_new(fs: &OwnedFd, attributes: MountAttrFlags, at: &str) -> io::Result<()> {
+/// The mount of a file system that has been described.
+fn made(fs: &OwnedFd, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     fsconfig_create(fs.as_fd())?;
-    let mount = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    move_mount(mount.as_fd(), "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Moves a mount to a path of the host.
+fn move_to(mount: BorrowedFd<'_>, at: &str) -> io::Result<()> {
+    move_mount(mount, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(())
+}
+
+/// Opens a directory of the host.
+fn open_directory(path: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }

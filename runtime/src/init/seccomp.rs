@@ -30,20 +30,28 @@ impl Agent {
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+
+    /// With the state of the process that this one is by now.
+    pub(super) fn of_this_process(self, plan: &Plan) -> Result<Self, Fault> {
+        let filter = plan.process.as_ref().and_then(|process| process.seccomp.as_ref());
+        let agent = filter.and_then(|filter| filter.agent.as_ref());
+        // The PID that the host knows: what is mounted there is the host's.
+        let own = rustix::fs::readlink("/proc/self", Vec::new());
+        let own = own.attempt(STEP, || "find my own pid")?;
+        let state = agent.map(|agent| agent.state.join(&own.to_string_lossy()));
+        Ok(Self { state: state.unwrap_or_default(), ..self })
+    }
 }
 
 /// Connects to the agent of the plan, if it has one, while paths are the host's.
 pub(super) fn connect(plan: &Plan) -> Result<Option<Agent>, Fault> {
     let filter = plan.process.as_ref().and_then(|process| process.seccomp.as_ref());
-    let Some(SeccompAgent { path, state }) = filter.and_then(|filter| filter.agent.as_ref()) else {
+    let Some(SeccompAgent { path, .. }) = filter.and_then(|filter| filter.agent.as_ref()) else {
         return Ok(None);
     };
     let attempt = || format!("connect to the seccomp agent at linux.seccomp.listenerPath {path}");
     let socket = socket::connect_stream(Path::new(path)).attempt(STEP, attempt)?;
-    // The PID that the host knows: what is mounted there is the host's.
-    let own = rustix::fs::readlink("/proc/self", Vec::new()).attempt(STEP, || "find my own pid")?;
-    let state = state.join(&own.to_string_lossy());
-    Ok(Some(Agent { socket, state }))
+    Agent { socket, state: String::new() }.of_this_process(plan).map(Some)
 }
 
 /// A filter that is ready to be loaded.

@@ -79,6 +79,7 @@ impl Newborn {
             let failed =
                 |error| Error::Start(newborn::failure(Step::Clone, "hear from the child", &error));
             match report.map_err(failed)? {
+                Report::Reborn(pidfd) => self.replace(pidfd).map_err(failed)?,
                 Report::Terminal(master) => parent.take_terminal(master)?,
                 Report::Namespaces => {
                     parent.use_namespaces(self.pid())?;
@@ -96,6 +97,15 @@ impl Newborn {
                 }
             }
         }
+    }
+
+    /// Goes on with the process that has taken the child's place.
+    fn replace(&mut self, pidfd: OwnedFd) -> std::io::Result<()> {
+        let pid = newborn::pid_of(pidfd.as_fd())?.ok_or(std::io::ErrorKind::NotFound)?;
+        if let Some(first) = self.child.replace(Child { pid, pidfd }) {
+            reap(&first)?;
+        }
+        Ok(())
     }
 
     /// Its PID.

@@ -38,6 +38,8 @@ pub struct Create {
     pub pid_file: Option<PathBuf>,
     /// How many descriptors from 3 on it inherits.
     pub preserve_fds: u32,
+    /// Whether its root is moved over the host's instead of pivoted into.
+    pub no_pivot: bool,
 }
 
 /// Whether a new process waits for [`Runtime::start`].
@@ -130,6 +132,11 @@ impl Runtime {
         record.process = Some(Life::of(newborn.pid()).storing("look at", "the new process")?);
         self.save(record)?;
         newborn.hear(&mut attendant)?;
+        // It may have gone on in another process.
+        if record.process.is_none_or(|life| life.pid != newborn.pid()) {
+            record.process = Some(Life::of(newborn.pid()).storing("look at", "the new process")?);
+            self.save(record)?;
+        }
         Ok(newborn)
     }
 }
@@ -224,6 +231,8 @@ fn blueprint(record: &Record, request: &Create) -> Result<Blueprint, Error> {
     let around = Surroundings {
         rootfs: &Rootfs::Directory(record.rootfs.clone()),
         attach: &record.rootfs,
+        bundle: Some(&record.bundle),
+        no_pivot: request.no_pivot,
         members: &[],
         env: &env,
         oom_score_adj_best_effort: false,

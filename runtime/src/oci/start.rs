@@ -45,7 +45,11 @@ impl Runtime {
                     let error = std::io::Error::other("it was killed before its program ran");
                     return Err(Error::Start(newborn::failure(Step::Command, "start", &error)));
                 }
-                Report::Terminal(_) | Report::Namespaces | Report::Ready | Report::Adopted(..) => {}
+                Report::Reborn(_)
+                | Report::Terminal(_)
+                | Report::Namespaces
+                | Report::Ready
+                | Report::Adopted(..) => {}
             }
         }
     }

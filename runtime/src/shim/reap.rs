@@ -18,13 +18,13 @@ impl Shim {
         while let Ok(Some(_)) = self.signals.read_signal() {}
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if let Some(slot) = self.slot_of_ended(pid) {
-                self.end(slot, status);
+                self.end(slot, pid, status);
             }
         }
     }
 
     /// A process that a foreign runtime has made is the shim's child once its errand has ended,
-    /// and an errand says whose process it was before it ends.
+    /// and an errand says whose process it was before it ends. So does a child that is born again.
     fn slot_of_ended(&mut self, pid: Pid) -> Option<u32> {
         self.processes.slot_of_pid(pid).or_else(|| {
             self.read_reports();
@@ -33,10 +33,12 @@ impl Shim {
     }
 
     /// Settles what is left of a process that has just been reaped.
-    fn end(&mut self, slot: u32, status: WaitStatus) {
+    fn end(&mut self, slot: u32, pid: Pid, status: WaitStatus) {
         // It may have executed, or reported a fault, and ended within one batch of events.
         self.read_report(slot);
-        let Some(process) = self.processes.get_mut(slot) else {
+        let Some(process) = self.processes.get_mut(slot).filter(|process| process.pid == pid)
+        else {
+            // It had only been the first of two stages.
             return;
         };
         let State::Running { at: started_at } = process.state else {

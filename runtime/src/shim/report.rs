@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::Pid;
 
-use crate::newborn::{Report, failure};
+use crate::newborn::{Report, failure, pid_of};
 use crate::protocol::{Failure, Started, Step, Tidings};
 
 use super::line::Stream;
@@ -24,6 +24,11 @@ impl Shim {
                 return;
             };
             match Report::receive(report.as_fd(), &mut self.buffers.packet) {
+                Ok(Report::Reborn(pidfd)) => match pid_of(pidfd.as_fd()) {
+                    Ok(Some(pid)) => (process.pid, process.pidfd) = (pid, pidfd),
+                    // Killed, and reaped as a stranger, before it was known.
+                    _ => return self.fail_killed(slot),
+                },
                 Ok(Report::Terminal(master)) => self.take_terminal(slot, master),
                 Ok(Report::Executing) => *executing = true,
                 Ok(Report::Adopted(pid, pidfd)) => self.adopt(slot, pid, pidfd),

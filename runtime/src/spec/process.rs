@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::hash::BuildHasher;
 
 use oci_spec::runtime::{
-    Capability, Linux, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process as OciProcess,
-    Spec, User,
+    Capability, Linux, LinuxCapabilities, LinuxNamespaceType, PosixRlimit, PosixRlimitType,
+    Process as OciProcess, Spec, User,
 };
 use rustix::thread::CapabilitySet;
 
@@ -15,12 +15,16 @@ use crate::seccomp;
 
 use super::{Surroundings, at, attributes, numbers};
 
-/// `CLONE_NEW*` of all namespaces that an added process enters; its PID namespace it is born in.
+/// `CLONE_NEW*` of the namespaces that an added process enters in any case; its PID namespace it is
+/// born in.
 const ALL_BUT_PID: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP) as u64;
+
+/// Those that it enters if the container has its own.
+const IF_OWN: [LinuxNamespaceType; 2] = [LinuxNamespaceType::User, LinuxNamespaceType::Time];
 
 /// Plans a process that is added to the container of the only member, which was made from `spec`.
 ///
@@ -38,7 +42,10 @@ pub fn exec(
     let mut planned = convert(process, spec.linux().as_ref(), env, oom_score_adj_best_effort)?;
     planned.seccomp = seccomp::plan(spec, bounding_set(spec), seccomp)?;
     planned.cpus = attributes::final_cpus(process)?;
-    let enter = vec![Enter { of: 0, kinds: ALL_BUT_PID }];
+    let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    let own = namespaces.map(|namespace| namespace.typ()).filter(|kind| IF_OWN.contains(kind));
+    let kinds = own.fold(ALL_BUT_PID, |kinds, kind| kinds | kind as u64);
+    let enter = vec![Enter { of: 0, kinds }];
     Ok(Plan { enter, process: Some(planned), ..Plan::default() })
 }
 

@@ -38,8 +38,10 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub(crate) struct Birth<'a> {
     /// Directory of the cgroup that the child starts in; the parent's own when absent.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
-    /// Whether the child becomes PID 1 of a new PID namespace.
-    pub(crate) new_pid_namespace: bool,
+    /// `CLONE_NEW*` of new namespaces; in a new PID namespace it is PID 1.
+    pub(crate) namespaces: u64,
+    /// Whether it is a child of the caller's parent, and not of the caller.
+    pub(crate) sibling: bool,
 }
 
 /// A child process that has just been cloned.
@@ -56,24 +58,34 @@ pub(crate) struct Child {
 /// The child shares nothing with the parent but open files. It exits with 127 should `body`
 /// panic its way out (with `panic = "abort"` it dies by the signal instead).
 pub(crate) fn clone_process(
-    _proof: &SingleThreaded,
+    proof: &SingleThreaded,
     birth: &Birth<'_>,
     body: impl FnOnce() -> Infallible,
 ) -> io::Result<Child> {
+    let child = split(proof, birth)?;
+    if child.is_none() {
+        body();
+    }
+    child.ok_or_else(|| io::Error::other("the child has come back"))
+}
+
+/// Clones the process, as `fork(2)` does: in the child the answer is none.
+pub(crate) fn split(_proof: &SingleThreaded, birth: &Birth<'_>) -> io::Result<Option<Child>> {
     let mut pidfd: libc::c_int = -1;
-    let mut flags = libc::CLONE_PIDFD as u64;
+    let mut flags = libc::CLONE_PIDFD as u64 | birth.namespaces;
     if birth.cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
     }
-    if birth.new_pid_namespace {
-        flags |= libc::CLONE_NEWPID as u64;
+    if birth.sibling {
+        flags |= libc::CLONE_PARENT as u64;
     }
     let mut args = libc::clone_args {
         flags,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling's is the caller's own, and must not be said.
+        exit_signal: if birth.sibling { 0 } else { libc::SIGCHLD as u64 },
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -88,12 +100,12 @@ pub(crate) fn clone_process(
         libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>())
     })?;
     if pid == 0 {
-        body();
+        return Ok(None);
     }
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("clone3 returned no pid"))?;
     // SAFETY: the kernel has stored a new descriptor there, because of CLONE_PIDFD, and nobody
     // else owns it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Child { pid, pidfd })
+    Ok(Some(Child { pid, pidfd }))
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
 
 use super::check;
 
@@ -31,6 +32,28 @@ pub(crate) fn set_attributes(
         propagation: attributes.propagation,
         userns_fd: 0,
     };
+    set(mount, &argument, recursive)
+}
+
+/// Maps the owners of the files of a detached mount, and of all below it if `recursive`, as `users`,
+/// a user namespace, maps its ids.
+///
+/// `EINVAL` if the file system cannot be mapped.
+pub(crate) fn map_owners(
+    mount: BorrowedFd<'_>,
+    users: BorrowedFd<'_>,
+    recursive: bool,
+) -> io::Result<()> {
+    let argument = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::try_from(users.as_raw_fd()).map_err(io::Error::other)?,
+    };
+    set(mount, &argument, recursive)
+}
+
+fn set(mount: BorrowedFd<'_>, argument: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -42,7 +65,7 @@ pub(crate) fn set_attributes(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const argument,
+            ptr::from_ref(argument),
             size_of::<libc::mount_attr>(),
         )
     })?;

@@ -51,6 +51,7 @@ fn request(cli: &Cli, create: &args::Create) -> oci::Create {
         console_socket: create.console_socket.clone(),
         pid_file: create.pid_file.clone(),
         preserve_fds: create.preserve_fds,
+        no_pivot: create.no_pivot,
     }
 }
 

@@ -1,0 +1,112 @@
+//! The root of a specification.
+
+use std::path::Path;
+
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
+
+use crate::error::Error;
+use crate::plan::{Overlay, Root, RootOwners, RootSource};
+
+use super::options::propagation;
+use super::{Rootfs, Surroundings, has, refuse, text};
+
+/// The root file system.
+pub(super) fn root(spec: &Spec, linux: &Linux, around: &Surroundings<'_>) -> Result<Root, Error> {
+    // Layers are ours and shared by containers of all mappings. A directory is the caller's, who
+    // may have mapped it already.
+    let owners = match around.rootfs {
+        Rootfs::Overlay { .. } => RootOwners::Mapped,
+        Rootfs::Directory(_) => RootOwners::MappedIfForeign,
+    };
+    let owners = if has(linux, LinuxNamespaceType::User) { owners } else { RootOwners::AsFound };
+    let propagation = root_propagation(linux)?;
+    if around.no_pivot && propagation & libc::MS_PRIVATE != 0 {
+        let why = "private mounts are not safe without pivot_root";
+        return Err(refuse(format!("linux.rootfsPropagation: {why}")));
+    }
+    Ok(Root {
+        attach: text(around.attach)?,
+        read_only: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
+        propagation,
+        owners: owners.into(),
+        no_pivot: around.no_pivot,
+        source: Some(source(around.rootfs)?),
+    })
+}
+
+/// Where a root file system comes from.
+pub(crate) fn source(rootfs: &Rootfs) -> Result<RootSource, Error> {
+    Ok(match rootfs {
+        Rootfs::Overlay { lowers, upper, work } => {
+            RootSource::Overlay(overlay(lowers.iter().map(|path| path.as_path()), upper, work)?)
+        }
+        Rootfs::Directory(path) => RootSource::Directory(text(path)?),
+    })
+}
+
+/// `linux.rootfsPropagation` as bits; 0 if it is not said.
+pub(super) fn root_propagation(linux: &Linux) -> Result<u64, Error> {
+    match linux.rootfs_propagation().as_deref() {
+        None | Some("") => Ok(0),
+        Some(name) => propagation(name)
+            .ok_or_else(|| refuse(format!("linux.rootfsPropagation: {name:?} is unknown"))),
+    }
+}
+
+/// Names layers relative to the directory that all of them are below.
+fn overlay<'p>(
+    lowers: impl Iterator<Item = &'p Path> + Clone,
+    upper: &Path,
+    work: &Path,
+) -> Result<Overlay, Error> {
+    let first = lowers.clone().next().ok_or_else(|| refuse("an overlay without layers"))?;
+    let base = first
+        .ancestors()
+        .skip(1)
+        .find(|base| lowers.clone().all(|lower| lower.starts_with(base)))
+        .unwrap_or(Path::new("/"));
+    let names = lowers.map(|lower| text(lower.strip_prefix(base).unwrap_or(lower)));
+    Ok(Overlay {
+        base: text(base)?,
+        lowers: names.collect::<Result<_, _>>()?,
+        upper: text(upper)?,
+        work: text(work)?,
+        volatile: true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{json, planned};
+    use super::*;
+
+    #[test]
+    fn propagation_of_the_root_is_carried_over() {
+        for (name, bits) in [
+            ("rshared", libc::MS_SHARED | libc::MS_REC),
+            ("slave", libc::MS_SLAVE),
+            ("runbindable", libc::MS_UNBINDABLE | libc::MS_REC),
+            ("", 0),
+        ] {
+            let text = json(&format!(r#", "rootfsPropagation": "{name}""#), "");
+            assert_eq!(planned(&text, &[]).unwrap().plan.root.unwrap().propagation, bits);
+        }
+        let error = planned(&json(r#", "rootfsPropagation": "rr""#, ""), &[]).unwrap_err();
+        assert!(error.to_string().contains("linux.rootfsPropagation: \"rr\""), "{error}");
+    }
+
+    #[test]
+    fn layers_are_named_from_where_they_meet() {
+        let paths = ["/var/x/layers/12/fs", "/var/x/layers/3/fs"].map(Path::new);
+        let overlay = overlay(paths.into_iter(), Path::new("/u"), Path::new("/w")).unwrap();
+        assert_eq!(overlay.base, "/var/x/layers");
+        assert_eq!(overlay.lowers, ["12/fs", "3/fs"]);
+    }
+
+    #[test]
+    fn one_layer_has_a_name_as_well() {
+        let overlay =
+            overlay([Path::new("/l/1/fs")].into_iter(), Path::new("/u"), Path::new("/w")).unwrap();
+        assert_eq!((overlay.base.as_str(), &overlay.lowers[..]), ("/l/1", &["fs".to_owned()][..]));
+    }
+}
