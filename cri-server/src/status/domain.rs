@@ -49,6 +49,7 @@ impl Classify for berth_runtime::Error {
             Self::MissingController { .. } => Code::FailedPrecondition,
             Self::Limit(_) => Code::InvalidArgument,
             Self::Cgroup { source, .. } | Self::Storage { source, .. } => of_io(source),
+            Self::Hook { .. } | Self::NetDevice { .. } => Code::FailedPrecondition,
             Self::Start(_) | Self::Foreign { .. } => match self.start_fault() {
                 Some(StartFault::CommandNotFound) => Code::NotFound,
                 Some(StartFault::CommandNotExecutable) => Code::PermissionDenied,
