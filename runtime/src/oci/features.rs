@@ -14,7 +14,7 @@ pub fn features() -> Value {
         "hooks": Kind::ALL.map(|kind| kind.to_string()),
         "mountOptions": spec::mount_options(),
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": spec::known_capabilities(),
             "cgroup": {
                 "v1": false,
@@ -44,7 +44,7 @@ pub fn features() -> Value {
                 ],
             },
             "netDevices": { "enabled": true },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
         },
         "annotations": { "org.berth.version": env!("CARGO_PKG_VERSION") },
     })
