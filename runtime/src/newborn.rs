@@ -146,7 +146,8 @@ pub(crate) fn go_on(child: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn wait_at_gate(to: BorrowedFd<'_>, gate: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let signals = deadly_signals()?;
     socket::send(to, &[READY], &[])?;
-    let mut fds = [PollFd::from_borrowed_fd(gate, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+    let mut fds =
+        [PollFd::from_borrowed_fd(gate, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
     rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
     if let Some(info) = signals.read_signal()? {
         match exit_now(128 + i32::try_from(info.ssi_signo).unwrap_or(0)) {}
@@ -159,7 +160,16 @@ pub(crate) fn wait_at_gate(to: BorrowedFd<'_>, gate: BorrowedFd<'_>) -> io::Resu
 /// What ends a process that does nothing against it, and can be blocked.
 fn deadly() -> SigSet {
     use nix::sys::signal::Signal as S;
-    let deadly = [S::SIGHUP, S::SIGINT, S::SIGQUIT, S::SIGPIPE, S::SIGALRM, S::SIGTERM, S::SIGUSR1, S::SIGUSR2];
+    let deadly = [
+        S::SIGHUP,
+        S::SIGINT,
+        S::SIGQUIT,
+        S::SIGPIPE,
+        S::SIGALRM,
+        S::SIGTERM,
+        S::SIGUSR1,
+        S::SIGUSR2,
+    ];
     deadly.into_iter().collect()
 }
 

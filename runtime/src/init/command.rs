@@ -116,7 +116,11 @@ impl Prepared {
                 if missing && candidates.iter().any(|path| executable(path).is_ok()) {
                     // The file is there. What is not is the interpreter that it names.
                     let error = io::Error::from_raw_os_error(libc::ELIBACC);
-                    return Err(Fault { step: Step::Command, attempt: format!("exec {name}"), error });
+                    return Err(Fault {
+                        step: Step::Command,
+                        attempt: format!("exec {name}"),
+                        error,
+                    });
                 }
                 (error, name.as_str())
             }
