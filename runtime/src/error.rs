@@ -176,7 +176,9 @@ impl Error {
             _ => return None,
         };
         Some(match (failure.step(), failure.errno) {
-            (Step::Command, libc::ENOENT | libc::ENOTDIR) => StartFault::CommandNotFound,
+            (Step::Command, libc::ENOENT | libc::ENOTDIR | libc::ELIBACC) => {
+                StartFault::CommandNotFound
+            }
             (Step::Command, _) => StartFault::CommandNotExecutable,
             (Step::WorkingDirectory, _) => StartFault::WorkingDirectory,
             (
@@ -213,6 +215,7 @@ fn describe(failure: &Failure) -> String {
         (Step::Command, libc::ENOENT | libc::ENOTDIR) => {
             format!("{attempt}: executable file not found in the container")
         }
+        (Step::Command, libc::ELIBACC) => format!("{attempt}: no such file or directory"),
         (Step::Command, libc::ENOEXEC) => format!("{attempt}: exec format error"),
         (_, errno) => format!("{attempt}: {}", plain(&io::Error::from_raw_os_error(errno))),
     }

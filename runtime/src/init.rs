@@ -17,6 +17,7 @@ mod attributes;
 mod command;
 mod console;
 mod devices;
+mod environment;
 pub(crate) mod errand;
 mod hooks;
 mod identity;
@@ -41,7 +42,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::hooks::Kind;
 use crate::newborn::{report_executing, report_namespaces, wait_at_gate};
-use crate::plan::{Handle, Plan};
+use crate::plan::{Handle, Plan, Process};
 use crate::protocol::Step;
 use crate::sys;
 
@@ -95,7 +96,7 @@ pub(crate) fn run(plan: &Plan, given: &Inheritance<'_>) -> (Fault, Option<OwnedF
     let mut starter = None;
     let ready = prepare(plan, given)
         .and_then(|(procfs, agent)| settle(plan, procfs, given, agent, &mut starter));
-    match ready.and_then(|filter| become_program(plan, given, filter, starter.as_ref())) {
+    match ready.and_then(|settled| become_program(plan, &settled, given, starter.as_ref())) {
         Ok(never) => match never {},
         Err(fault) => (fault, starter),
     }
@@ -155,7 +156,7 @@ fn build_root(
         report_namespaces(given.report)
             .attempt(Step::Namespaces, || "wait for who uses the namespaces")?;
     }
-    hooks::run(Kind::CreateContainer, plan)?;
+    hooks::run(Kind::CreateContainer, plan, &process)?;
     if process.terminal {
         console::open(&directory, &process, given)?;
     } else {
@@ -166,6 +167,13 @@ fn build_root(
     root::finish(root, &directory, over)
 }
 
+/// What is left of the plan when all else is done.
+struct Settled {
+    /// The process as it is to be executed.
+    process: Process,
+    filter: Option<seccomp::Filter>,
+}
+
 /// What is left to do inside of the container but to become the program. With a gate it waits
 /// there, with its final identity, until `starter` has come.
 fn settle(
@@ -174,8 +182,8 @@ fn settle(
     given: &Inheritance<'_>,
     agent: Option<seccomp::Agent>,
     starter: &mut Option<OwnedFd>,
-) -> Result<Option<seccomp::Filter>, Fault> {
-    let process = plan.process.clone().unwrap_or_default();
+) -> Result<Settled, Fault> {
+    let mut process = plan.process.clone().unwrap_or_default();
     let pause = process.program == crate::plan::Program::Pause as i32;
     if plan.root.is_none() && process.terminal {
         console::open_here(&process, given)?;
@@ -193,6 +201,9 @@ fn settle(
         .attempt(Step::Command, || "close descriptors")?;
     attributes::set(&process)?;
     identity::set_limits(&process)?;
+    identity::join_keyring(&process)?;
+    environment::complete(&mut process);
+    environment::give_streams(&process)?;
     command::make_working_directory(&process)?;
     // With root's permissions, as the field's runtimes do it: images have working directories
     // that not every user may enter. A network file system may refuse root and not the user.
@@ -205,22 +216,22 @@ fn settle(
         let connection = wait_at_gate(given.report, gate);
         *starter = Some(connection.attempt(Step::Command, || "wait for the start")?);
     }
-    seccomp::prepare(&process, agent)
+    let filter = seccomp::prepare(&process, agent)?;
+    Ok(Settled { process, filter })
 }
 
 fn become_program(
     plan: &Plan,
+    settled: &Settled,
     given: &Inheritance<'_>,
-    filter: Option<seccomp::Filter>,
     starter: Option<&OwnedFd>,
 ) -> Result<Infallible, Fault> {
-    let process = plan.process.clone().unwrap_or_default();
-    hooks::run(Kind::StartContainer, plan)?;
-    let program = command::prepare(&process)?;
+    hooks::run(Kind::StartContainer, plan, &settled.process)?;
+    let program = command::prepare(&settled.process)?;
     report_executing(starter.map_or(given.report, std::os::fd::AsFd::as_fd))
         .attempt(Step::Command, || "report that all is ready")?;
-    if let Some(filter) = &filter {
-        filter.load(&process)?;
+    if let Some(filter) = &settled.filter {
+        filter.load(&settled.process)?;
     }
     program.execute()
 }

@@ -23,7 +23,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use prost::Message as _;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
 use crate::foreign::errand::Errand;
@@ -138,12 +141,43 @@ pub(crate) fn go_on(child: BorrowedFd<'_>) -> io::Result<()> {
     socket::send(child, &[0], &[])
 }
 
-/// Says that all is ready but the start, and waits for who connects to `gate`, the socket that
+/// Says that all is ready but the start, and waits for a signal that ends it, or for who connects to `gate`, the socket that
 /// the child listens on: to that one it reports from then on.
 pub(crate) fn wait_at_gate(to: BorrowedFd<'_>, gate: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let signals = deadly_signals()?;
     socket::send(to, &[READY], &[])?;
+    let mut fds =
+        [PollFd::from_borrowed_fd(gate, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+    if let Some(info) = signals.read_signal()? {
+        match exit_now(128 + i32::try_from(info.ssi_signo).unwrap_or(0)) {}
+    }
+    deadly().thread_unblock()?;
     let flags = rustix::net::SocketFlags::CLOEXEC;
     Ok(rustix::io::retry_on_intr(|| rustix::net::accept_with(gate, flags))?)
+}
+
+/// What ends a process that does nothing against it, and can be blocked.
+fn deadly() -> SigSet {
+    use nix::sys::signal::Signal as S;
+    let deadly = [
+        S::SIGHUP,
+        S::SIGINT,
+        S::SIGQUIT,
+        S::SIGPIPE,
+        S::SIGALRM,
+        S::SIGTERM,
+        S::SIGUSR1,
+        S::SIGUSR2,
+    ];
+    deadly.into_iter().collect()
+}
+
+/// Receives them instead: the first process of a PID namespace, which this may be, is spared
+/// otherwise.
+fn deadly_signals() -> io::Result<SignalFd> {
+    deadly().thread_block()?;
+    Ok(SignalFd::with_flags(&deadly(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
 /// Which PID namespace a child is born in.

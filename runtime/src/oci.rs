@@ -20,11 +20,13 @@ mod birth;
 mod cgroups;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod foreground;
 mod kill;
 mod life;
+mod listeners;
 mod pause;
 mod record;
 mod run;
@@ -32,10 +34,12 @@ mod scope;
 mod start;
 mod state;
 mod template;
+mod update;
 
 use std::path::PathBuf;
 
 pub use create::Create;
+pub use events::Event;
 pub use exec::{Exec, Target};
 pub use features::features;
 pub use kill::signal_number;
@@ -44,6 +48,7 @@ pub use run::Keep;
 pub use scope::{HELPER, hold_scope};
 pub use state::Described;
 pub use template::template;
+pub use update::{IntelRdt, Update};
 
 pub use crate::clock::rfc3339 as timestamp;
 

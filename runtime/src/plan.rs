@@ -156,6 +156,14 @@ pub struct Process {
     /// How many descriptors from 3 on are the program's.
     #[prost(uint32, tag = "30")]
     pub preserve_fds: u32,
+    /// Name of the session keyring that it joins, made if there is none; empty leaves it in
+    /// that of its parent.
+    #[prost(string, tag = "31")]
+    pub keyring: String,
+    /// Whether its terminal passes on line ends as they are written, for a reader that is no
+    /// terminal or has one of its own.
+    #[prost(bool, tag = "32")]
+    pub plain_lines: bool,
     /// Scheduling; as inherited if absent.
     #[prost(message, optional, tag = "16")]
     pub scheduler: Option<Scheduler>,

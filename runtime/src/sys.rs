@@ -11,6 +11,7 @@ pub(crate) mod clone;
 pub(crate) mod exec;
 pub(crate) mod fds;
 pub(crate) mod image;
+pub(crate) mod keyring;
 pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod seccomp;

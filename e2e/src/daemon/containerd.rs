@@ -104,7 +104,10 @@ pub(super) fn import_command(daemon: &Daemon, archive: &Path) -> Result<Command>
 /// refuses where the controller cpu is missing; there a script in front of runc takes the CPU
 /// part out of the spec. It costs about a millisecond for each call of runc.
 fn runc(daemon: &Daemon) -> Result<PathBuf> {
-    let runc = needs::program("runc")?;
+    let runc = match &daemon.setup.oci_runtime {
+        Some(program) => program.clone(),
+        None => needs::program("runc")?,
+    };
     if daemon.place.has_controller("cpu") {
         return Ok(runc);
     }

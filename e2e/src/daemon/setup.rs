@@ -19,6 +19,7 @@ pub struct Setup {
     pub(super) failpoints: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     root: Option<PathBuf>,
+    pub(super) oci_runtime: Option<PathBuf>,
     pub(super) quiet: bool,
     /// A configuration that is merged over ours.
     pub(super) more: String,
@@ -38,6 +39,7 @@ impl Setup {
             failpoints: Vec::new(),
             env: Vec::new(),
             root: None,
+            oci_runtime: None,
             quiet: false,
             more: String::new(),
         }
@@ -79,6 +81,12 @@ impl Setup {
     /// honest disk for a benchmark, on a small one for a fault.
     pub fn root(mut self, dir: &Path) -> Self {
         self.root = Some(dir.to_owned());
+        self
+    }
+
+    /// Has a peer run its containers by this OCI runtime in place of runc.
+    pub fn oci_runtime(mut self, program: &Path) -> Self {
+        self.oci_runtime = Some(program.to_owned());
         self
     }
 

@@ -111,7 +111,18 @@ impl Prepared {
     pub(super) fn execute(&self) -> Result<Infallible, Fault> {
         let (error, name) = match self {
             Self::Command { name, candidates, args, env } => {
-                (search(candidates, args, env), name.as_str())
+                let error = search(candidates, args, env);
+                let missing = error.raw_os_error() == Some(libc::ENOENT);
+                if missing && candidates.iter().any(|path| executable(path).is_ok()) {
+                    // The file is there. What is not is the interpreter that it names.
+                    let error = io::Error::from_raw_os_error(libc::ELIBACC);
+                    return Err(Fault {
+                        step: Step::Command,
+                        attempt: format!("exec {name}"),
+                        error,
+                    });
+                }
+                (error, name.as_str())
             }
             Self::Pause(image) => {
                 let fd = std::os::fd::AsFd::as_fd(image);

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use crate::newborn::report_terminal;
 use crate::plan::{Process, Window};
@@ -26,8 +26,7 @@ pub(super) fn open(
     let flags = OFlags::RDWR | OFlags::NOCTTY;
     let master = root.open_with("/dev/pts/ptmx", flags);
     let master = master.attempt(Step::Streams, || "open /dev/pts/ptmx")?;
-    let slave =
-        connect(master, process.window, given).attempt(Step::Streams, || "open a terminal")?;
+    let slave = connect(master, process, given).attempt(Step::Streams, || "open a terminal")?;
     show(root, &slave).attempt(Step::Streams, || "show the terminal as /dev/console")
 }
 
@@ -36,25 +35,26 @@ pub(super) fn open_here(process: &Process, given: &Inheritance<'_>) -> Result<()
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty())
         .map_err(io::Error::from)
-        .and_then(|master| connect(master, process.window, given))
+        .and_then(|master| connect(master, process, given))
         .attempt(Step::Streams, || "open a terminal in /dev/pts")
         .map(drop)
 }
 
 /// Makes the terminal's other end the controlling terminal and the standard streams, and sends
 /// the master to the shim.
-fn connect(
-    master: OwnedFd,
-    window: Option<Window>,
-    given: &Inheritance<'_>,
-) -> io::Result<OwnedFd> {
+fn connect(master: OwnedFd, process: &Process, given: &Inheritance<'_>) -> io::Result<OwnedFd> {
     unlockpt(&master)?;
-    if let Some(window) = window {
+    if let Some(window) = process.window {
         tcsetwinsize(&master, size(window))?;
     }
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = ioctl_tiocgptpeer(&master, flags)?;
     ioctl_tiocsctty(&slave)?;
+    if process.plain_lines {
+        let mut modes = tcgetattr(&slave)?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        tcsetattr(&slave, OptionalActions::Now, &modes)?;
+    }
     for number in 0..3 {
         fds::install(slave.as_fd(), number)?;
     }

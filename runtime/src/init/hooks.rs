@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use crate::hooks::{Kind, StateJson, run_each};
-use crate::plan::Plan;
+use crate::plan::{Hook, Plan, Process};
 use crate::protocol::Step;
 
 use super::Fault;
 
 /// Runs the plan's hooks of `kind`: before the pivot in the bundle, after it where the process is.
-pub(super) fn run(kind: Kind, plan: &Plan) -> Result<(), Fault> {
+/// Those with the environment of the program have it as `process`, as it will be executed, has it.
+pub(super) fn run(kind: Kind, plan: &Plan, process: &Process) -> Result<(), Fault> {
     let Some(planned) = &plan.hooks else { return Ok(()) };
     let (hooks, directory) = match kind {
         Kind::CreateContainer => {
@@ -18,10 +19,16 @@ pub(super) fn run(kind: Kind, plan: &Plan) -> Result<(), Fault> {
         }
         _ => (&planned.start_container, None),
     };
+    let own = plan.process.as_ref().map(|process| &process.env);
+    let completed = hooks.iter().map(|hook| match Some(&hook.env) == own {
+        true => Hook { env: process.env.clone(), ..hook.clone() },
+        false => hook.clone(),
+    });
+    let hooks: Vec<_> = completed.collect();
     // The PID as seen in the container's namespace (OCI runtime specification, State).
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let state = StateJson::new(&planned.about, kind, Some(pid));
-    run_each(kind, hooks, &state, directory).map_err(|fault| Fault {
+    run_each(kind, &hooks, &state, directory).map_err(|fault| Fault {
         step: Step::Hook,
         attempt: format!("error running {kind} hook #{}", fault.index),
         error: fault.cause,

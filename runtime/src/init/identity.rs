@@ -1,5 +1,6 @@
 //! Who the process is: limits, groups, user, capabilities.
 
+use std::ffi::CString;
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -12,6 +13,7 @@ use rustix::thread::{
 
 use crate::plan::{Capabilities, Limit, Process};
 use crate::protocol::Step;
+use crate::sys::keyring::join_session;
 
 use super::procfs::Procfs;
 use super::{Attempt, Fault};
@@ -103,6 +105,20 @@ fn resource(number: u32) -> Option<Resource> {
         libc::RLIMIT_RTTIME => Resource::Rttime,
         _ => return None,
     })
+}
+
+/// Leaves the keyring of whoever started the runtime, which may hold keys of the host's.
+pub(super) fn join_keyring(process: &Process) -> Result<(), Fault> {
+    if process.keyring.is_empty() {
+        return Ok(());
+    }
+    let name = CString::new(process.keyring.as_str());
+    let joined = name.map_err(io::Error::from).and_then(|name| join_session(&name));
+    match joined {
+        // A kernel without keyrings has nothing to hide in them.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        joined => joined.attempt(STEP, || format!("join session keyring {:?}", process.keyring)),
+    }
 }
 
 /// Becomes the user: bounding set first (it takes a capability to shrink it), then groups and

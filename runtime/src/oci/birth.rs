@@ -113,6 +113,11 @@ impl Newborn {
         self.child.as_ref().map_or(0, |child| child.pid.as_raw_nonzero().get())
     }
 
+    /// A descriptor of it.
+    pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.child.as_ref().map(|child| child.pidfd.as_fd())
+    }
+
     /// Lets it live.
     pub(super) fn keep(mut self) -> Option<Child> {
         self.child.take()

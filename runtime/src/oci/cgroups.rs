@@ -1,10 +1,11 @@
 //! Where a container's cgroup is.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
+use rustix::fs::{Mode, OFlags, openat};
 
 use crate::cgroup::systemd::Unit;
 use crate::cgroup::{CgroupPath, Hierarchy, MissingControllers};
@@ -66,15 +67,32 @@ fn own_in(cgroups: &str) -> Option<&str> {
     cgroups.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
-/// The cgroup that another process of a container is born in: that of its first process, which a
-/// container that manages its own cgroups may have moved further down.
+/// The cgroup that another process of a container is born in: the container's, or that of its
+/// first process where the container's is gone or takes no processes, because a container that
+/// manages its own cgroups has moved them further down.
 pub(super) fn of_process(record: &Record) -> Result<CgroupPath, Error> {
-    let Some(life) = record.process else { return Ok(record.cgroup.clone()) };
+    let hierarchy = hierarchy()?;
+    let gone = !hierarchy.exists(&record.cgroup);
+    let Some(life) = record.process.filter(|_| gone || is_divided(&hierarchy, record)) else {
+        return Ok(record.cgroup.clone());
+    };
     let file = format!("/proc/{}/cgroup", life.pid);
     let text = fs::read_to_string(&file).storing("read", file)?;
     let found = own_in(&text).and_then(|path| CgroupPath::parse(path).ok());
     // Through a cgroup namespace of our own the kernel tells paths that lead out of it.
-    Ok(found.filter(|path| record.cgroup.contains(path)).unwrap_or_else(|| record.cgroup.clone()))
+    let its = |path: &CgroupPath| hierarchy.exists(path) && (gone || record.cgroup.contains(path));
+    Ok(found.filter(its).unwrap_or_else(|| record.cgroup.clone()))
+}
+
+/// Whether a container's cgroup hands controllers on, and so may have no processes itself.
+fn is_divided(hierarchy: &Hierarchy, record: &Record) -> bool {
+    let mut controllers = String::new();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let read = hierarchy.open_cgroup(&record.cgroup).is_ok_and(|cgroup| {
+        openat(&cgroup, "cgroup.subtree_control", flags, Mode::empty())
+            .is_ok_and(|file| fs::File::from(file).read_to_string(&mut controllers).is_ok())
+    });
+    read && !controllers.trim().is_empty()
 }
 
 /// A cgroup below a container's.
@@ -82,7 +100,7 @@ pub(super) fn below(own: &CgroupPath, relative: &str) -> Result<CgroupPath, Erro
     match relative.trim_matches('/') {
         "" => Ok(own.clone()),
         inner => CgroupPath::parse(&format!("{own}/{inner}")).map_err(|_| {
-            Error::Spec(format!("--cgroup {relative:?} leads out of the container's"))
+            Error::Spec(format!("--cgroup {relative:?}: bad sub cgroup path: it leads out"))
         }),
     }
 }

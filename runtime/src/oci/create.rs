@@ -21,7 +21,7 @@ use super::birth::{Cradle, Newborn, Parent};
 use super::life::Life;
 use super::record::{GATE, Hold, Record, absolute};
 use super::scope::Claim;
-use super::{Runtime, cgroups};
+use super::{Runtime, cgroups, listeners};
 
 /// A container to create.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +36,14 @@ pub struct Create {
     pub console_socket: Option<PathBuf>,
     /// The file that its PID is written to.
     pub pid_file: Option<PathBuf>,
+    /// The socket that a pidfd of its first process is sent to.
+    pub pidfd_socket: Option<PathBuf>,
     /// How many descriptors from 3 on it inherits.
     pub preserve_fds: u32,
     /// Whether its root is moved over the host's instead of pivoted into.
     pub no_pivot: bool,
+    /// Whether it stays in the session keyring of its creator.
+    pub no_new_keyring: bool,
 }
 
 /// Whether a new process waits for [`Runtime::start`].
@@ -82,7 +86,7 @@ impl Runtime {
         let made = self
             .save(&record)
             .and_then(|()| self.populate(&mut record, blueprint, gate, console))
-            .and_then(|newborn| write_pid_file(request, &newborn).map(|()| newborn));
+            .and_then(|newborn| tell_of(request, &newborn).map(|()| newborn));
         match made {
             Ok(newborn) => Ok((hold, newborn)),
             Err(error) => {
@@ -207,6 +211,7 @@ fn describe(request: &Create, spec: Spec, bundle: PathBuf) -> Result<Record, Err
         rootfs,
         created: crate::clock::rfc3339(),
         owner: owner(),
+        keyring: !request.no_new_keyring,
         process: None,
         spec,
     })
@@ -240,7 +245,12 @@ fn blueprint(record: &Record, request: &Create) -> Result<Blueprint, Error> {
     };
     let mut blueprint = spec::plan(&record.spec, &around)?;
     if let Some(process) = &mut blueprint.plan.process {
-        process.preserve_fds = request.preserve_fds;
+        // Nobody's terminal but ours.
+        process.plain_lines = request.console_socket.is_none();
+        process.preserve_fds = request.preserve_fds + listeners::adopt(process);
+        if !request.no_new_keyring {
+            process.keyring = keyring(&record.id);
+        }
     }
     if let Some(hooks) = &mut blueprint.plan.hooks {
         hooks.about = attend::about(record);
@@ -248,11 +258,26 @@ fn blueprint(record: &Record, request: &Create) -> Result<Blueprint, Error> {
     Ok(blueprint)
 }
 
-fn write_pid_file(request: &Create, newborn: &Newborn) -> Result<(), Error> {
+fn tell_of(request: &Create, newborn: &Newborn) -> Result<(), Error> {
+    if let Some(path) = &request.pidfd_socket {
+        send_pidfd(path, newborn)?;
+    }
     match &request.pid_file {
         Some(path) => write_pid(path, newborn.pid()),
         None => Ok(()),
     }
+}
+
+/// Sends a pidfd of a new process to who listens at `path`.
+pub(super) fn send_pidfd(path: &Path, newborn: &Newborn) -> Result<(), Error> {
+    let Some(pidfd) = newborn.pidfd() else { return Ok(()) };
+    socket::hand_over(path, "pidfd", pidfd).storing("send the pidfd to", path)
+}
+
+/// The session keyring of a container, by the name that other runtimes give it: a process that is
+/// added later joins it by that.
+pub(super) fn keyring(id: &str) -> String {
+    format!("_ses.{id}")
 }
 
 /// Writes a PID file at once: who waits for it never reads half of it.

@@ -13,10 +13,10 @@ use crate::spec;
 
 use super::attend;
 use super::birth::{Cradle, Newborn};
-use super::create::{Console, write_pid};
+use super::create::{Console, keyring, send_pidfd, write_pid};
 use super::foreground::{Foreground, block_signals};
 use super::record::{Record, Status};
-use super::{Runtime, cgroups};
+use super::{Runtime, cgroups, listeners};
 
 /// What to execute, and where.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Exec {
     pub console_socket: Option<PathBuf>,
     /// The file that its PID is written to.
     pub pid_file: Option<PathBuf>,
+    /// The socket that a pidfd of it is sent to.
+    pub pidfd_socket: Option<PathBuf>,
     /// How many descriptors from 3 on it inherits.
     pub preserve_fds: u32,
     /// Whether a paused container will do: the process starts to run when it is resumed.
@@ -83,6 +85,9 @@ impl Runtime {
         let signals = if exec.detach { None } else { Some(block_signals()?) };
         let mut console = Console { socket: exec.console_socket.as_deref(), master: None };
         let newborn = execute(&record, &init, &process, exec, &mut console)?;
+        if let Some(path) = &exec.pidfd_socket {
+            send_pidfd(path, &newborn)?;
+        }
         if let Some(path) = &exec.pid_file {
             write_pid(path, newborn.pid())?;
         }
@@ -122,7 +127,11 @@ fn execute(
     let seccomp = record.seccomp(&filters, record.process.map(|life| life.pid));
     let mut plan = spec::exec(&record.spec, process, env, false, &seccomp)?;
     if let Some(process) = &mut plan.process {
-        process.preserve_fds = exec.preserve_fds;
+        process.plain_lines = exec.console_socket.is_none();
+        process.preserve_fds = exec.preserve_fds + listeners::adopt(process);
+        if record.keyring {
+            process.keyring = keyring(&record.id);
+        }
     }
     let hierarchy = cgroups::hierarchy()?;
     let place = match &exec.cgroup {
@@ -239,21 +248,29 @@ fn no_capabilities() -> LinuxCapabilities {
     sets
 }
 
-/// Adds to the sets that a program is judged by, never to the inheritable ones.
+fn capability(name: &str) -> Result<Capability, Error> {
+    let named = serde_json::from_value(serde_json::Value::String(name.to_ascii_uppercase()));
+    named.map_err(|_| Error::Spec(format!("unknown capability {name:?}")))
+}
+
+/// Adds to the sets that a program is judged by, never to the inheritable ones. What is in those
+/// becomes ambient, or a user other than root would have nothing of it.
 fn with_capabilities(
     mut sets: LinuxCapabilities,
     names: &[String],
 ) -> Result<LinuxCapabilities, Error> {
-    let more: Result<Vec<Capability>, _> = names
-        .iter()
-        .map(|name| name.parse().map_err(|_| Error::Spec(format!("unknown capability {name:?}"))))
-        .collect();
+    let more: Result<Vec<Capability>, _> = names.iter().map(|name| capability(name)).collect();
     let more = more?;
     let with = |set: &Option<std::collections::HashSet<Capability>>| {
         let mut set = set.clone().unwrap_or_default();
         set.extend(more.iter().copied());
         Some(set)
     };
+    if let Some(inheritable) = sets.inheritable().clone().filter(|set| !set.is_empty()) {
+        let mut ambient = sets.ambient().clone().unwrap_or_default();
+        ambient.extend(more.iter().filter(|capability| inheritable.contains(capability)));
+        sets.set_ambient(Some(ambient));
+    }
     let (bounding, effective, permitted) =
         (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
     sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
@@ -276,5 +293,22 @@ mod tests {
         {
             assert!(parsed(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn capabilities_are_added_to_what_counts() {
+        let sets = |json: &str| serde_json::from_str::<LinuxCapabilities>(json).unwrap();
+        let with = |sets, name: &str| with_capabilities(sets, &[name.to_owned()]).unwrap();
+        let has = |set: &Option<std::collections::HashSet<Capability>>| {
+            set.as_ref().is_some_and(|set| set.contains(&Capability::Kill))
+        };
+        for name in ["CAP_KILL", "cap_kill"] {
+            let given = with(no_capabilities(), name);
+            assert!(has(given.bounding()) && has(given.effective()) && has(given.permitted()));
+            assert!(!has(given.inheritable()) && !has(given.ambient()));
+        }
+        assert!(has(with(sets(r#"{"inheritable": ["CAP_KILL"]}"#), "CAP_KILL").ambient()));
+        assert!(!has(with(sets(r#"{"inheritable": ["CAP_CHOWN"]}"#), "CAP_KILL").ambient()));
+        assert!(with_capabilities(no_capabilities(), &["CAP_NONE".to_owned()]).is_err());
     }
 }

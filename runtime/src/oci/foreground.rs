@@ -118,7 +118,8 @@ impl Foreground {
     }
 }
 
-/// Our own terminal in raw mode, until it is dropped.
+/// Our own terminal in raw mode, until it is dropped. But for its output: the
+/// container's passes line ends on as they are written, and ours turns them into what it needs.
 struct RawTerminal(Termios);
 
 impl RawTerminal {
@@ -134,6 +135,7 @@ impl RawTerminal {
         let before = tcgetattr(own).ok()?;
         let mut raw = before.clone();
         raw.make_raw();
+        raw.output_modes = before.output_modes;
         tcsetattr(own, OptionalActions::Now, &raw).ok()?;
         Some(Self(before))
     }

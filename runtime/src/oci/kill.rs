@@ -3,7 +3,7 @@
 use crate::error::{Error, Storing as _};
 use crate::sys;
 
-use super::record::Status;
+use super::record::{Record, Status};
 use super::{Runtime, cgroups};
 
 impl Runtime {
@@ -20,6 +20,9 @@ impl Runtime {
             state: status.name(),
             verb: "signal it: container not running",
         };
+        if status == Status::Stopped && signal == libc::SIGKILL && self.has_survivors(&record)? {
+            return cgroups::hierarchy()?.kill(&record.cgroup);
+        }
         if !matches!(status, Status::Created | Status::Running | Status::Paused) {
             return Err(refused());
         }
@@ -31,6 +34,13 @@ impl Runtime {
             cgroups::hierarchy()?.kill(&record.cgroup)?;
         }
         Ok(())
+    }
+
+    /// Whether processes of a container have outlived its first one, which a PID namespace of
+    /// its own does not let them.
+    fn has_survivors(&self, record: &Record) -> Result<bool, Error> {
+        let hierarchy = cgroups::hierarchy()?;
+        Ok(hierarchy.exists(&record.cgroup) && !hierarchy.processes(&record.cgroup)?.is_empty())
     }
 
     /// Sends a signal to all processes of a container, whether its first one has ended or not.
@@ -55,14 +65,15 @@ impl Runtime {
     }
 }
 
-/// The number of a signal that is given as a number or as a name, with or without `SIG`.
+/// The number of a signal that is given as a number or as a name, with or without `SIG`. 0 is
+/// none: it asks whether one could be sent.
 ///
 /// # Errors
 /// [`Error::Spec`] if there is no such signal.
 pub fn signal_number(text: &str) -> Result<i32, Error> {
     let unknown = || Error::Spec(format!("unknown signal {text:?}"));
     if let Ok(number) = text.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number).ok_or_else(unknown);
+        return (0..=64).contains(&number).then_some(number).ok_or_else(unknown);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -89,6 +100,7 @@ mod tests {
     fn signals_have_numbers_and_names() {
         let table = [
             ("9", 9),
+            ("0", 0),
             ("KILL", 9),
             ("SIGKILL", 9),
             ("sigterm", 15),
@@ -102,7 +114,7 @@ mod tests {
         for (text, number) in table {
             assert_eq!(signal_number(text).unwrap(), number, "{text}");
         }
-        for bad in ["", "0", "65", "-9", "SIG", "SIGNOPE", "RTMIN+31", "RTMIN-1", "KILL9"] {
+        for bad in ["", "65", "-9", "SIG", "SIGNOPE", "RTMIN+31", "RTMIN-1", "KILL9"] {
             assert!(signal_number(bad).is_err(), "{bad}");
         }
     }

@@ -41,6 +41,9 @@ pub struct Record {
     /// Its scope, where systemd makes cgroups.
     #[serde(default)]
     pub unit: Option<Unit>,
+    /// Whether it has a session keyring of its own.
+    #[serde(default)]
+    pub keyring: bool,
     /// Its first process, once there is one.
     pub process: Option<Life>,
     /// What it was made from, with what has been updated since.

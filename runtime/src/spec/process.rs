@@ -42,6 +42,7 @@ pub fn exec(
     let mut planned = convert(process, spec.linux().as_ref(), env, oom_score_adj_best_effort)?;
     planned.seccomp = seccomp::plan(spec, bounding_set(spec), seccomp)?;
     planned.cpus = attributes::final_cpus(process)?;
+    warn_of_capabilities(process);
     let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
     let own = namespaces.map(|namespace| namespace.typ()).filter(|kind| IF_OWN.contains(kind));
     let kinds = own.fold(ALL_BUT_PID, |kinds, kind| kinds | kind as u64);
@@ -52,6 +53,7 @@ pub fn exec(
 /// The container's first process.
 pub(super) fn process(spec: &Spec, around: &Surroundings<'_>) -> Result<Process, Error> {
     let process = spec.process().as_ref().ok_or_else(|| at("process", "is missing"))?;
+    warn_of_capabilities(process);
     let env = around.env.to_vec();
     let best_effort = around.oom_score_adj_best_effort;
     let mut process = convert(process, spec.linux().as_ref(), env, best_effort)?;
@@ -83,7 +85,7 @@ fn convert(
     }
     let user = process.user();
     check_user(user)?;
-    let sets = process.capabilities().as_ref().map(capabilities).transpose()?;
+    let sets = process.capabilities().as_ref().map(capabilities);
     let mut planned = Process {
         args: process.args().clone().unwrap_or_default(),
         env,
@@ -138,27 +140,34 @@ fn oom_score_adj(process: &OciProcess) -> Result<Option<i32>, Error> {
     }
 }
 
-fn capabilities(sets: &LinuxCapabilities) -> Result<Capabilities, Error> {
+/// What cannot be granted is left out, as the specification asks (`config.md`, "Linux Process"):
+/// the kernel would refuse the whole set for it.
+fn capabilities(sets: &LinuxCapabilities) -> Capabilities {
     let bits = |set: &Option<HashSet<Capability>>| set.as_ref().map_or(0, bits_of);
-    let sets = Capabilities {
+    let (permitted, inheritable) = (bits(sets.permitted()), bits(sets.inheritable()));
+    Capabilities {
         bounding: bits(sets.bounding()),
-        effective: bits(sets.effective()),
-        permitted: bits(sets.permitted()),
-        inheritable: bits(sets.inheritable()),
-        ambient: bits(sets.ambient()),
-    };
-    for (field, set, within, other) in [
-        ("effective", sets.effective, sets.permitted, "permitted"),
-        ("ambient", sets.ambient, sets.permitted, "permitted"),
-        ("ambient", sets.ambient, sets.inheritable, "inheritable"),
-    ] {
-        let missing = CapabilitySet::from_bits_retain(set & !within);
-        if let Some((name, _)) = missing.iter_names().next() {
-            let text = format!("the kernel wants {name} in the {other} set too");
-            return Err(at(format!("process.capabilities.{field}"), text));
-        }
+        effective: bits(sets.effective()) & permitted,
+        permitted,
+        inheritable,
+        ambient: bits(sets.ambient()) & permitted & inheritable,
     }
-    Ok(sets)
+}
+
+/// Says what [`capabilities`] has left out.
+fn warn_of_capabilities(process: &OciProcess) {
+    let Some(sets) = process.capabilities() else { return };
+    let given = capabilities(sets);
+    let warn = |asked: &Option<HashSet<Capability>>, given: u64, what: &str, field: &str| {
+        let missing = asked.as_ref().map_or(0, bits_of) & !given;
+        for (name, _) in CapabilitySet::from_bits_retain(missing).iter_names() {
+            let why = format!("it is not in the {field}");
+            tracing::warn!("process.capabilities: can't {what} CAP_{name}: {why}, ignoring");
+        }
+    };
+    warn(sets.effective(), given.effective, "make effective", "permitted set");
+    let field = "permitted and the inheritable set";
+    warn(sets.ambient(), given.ambient, "raise ambient capability", field);
 }
 
 fn bits_of<S: BuildHasher>(set: &HashSet<Capability, S>) -> u64 {
@@ -219,7 +228,7 @@ pub fn all_capabilities() -> std::io::Result<Vec<Capability>> {
 
 /// Names of all capabilities that can be asked for.
 pub fn known_capabilities() -> Vec<String> {
-    CapabilitySet::all().iter_names().map(|(name, _)| name.to_owned()).collect()
+    CapabilitySet::all().iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
 }
 
 #[cfg(test)]
@@ -256,6 +265,26 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_granted_is_left_out() {
+        for (sets, ambient, effective) in [
+            (r#""permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]"#, 0, 0),
+            (r#""inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]"#, 0, 0),
+            (r#""effective": ["CAP_KILL"]"#, 0, 0),
+            (
+                r#""permitted": ["CAP_KILL"], "inheritable": ["CAP_KILL"],
+                    "ambient": ["CAP_KILL", "CAP_CHOWN"], "effective": ["CAP_KILL", "CAP_CHOWN"]"#,
+                1 << 5,
+                1 << 5,
+            ),
+        ] {
+            let user = format!(r#""user": {{}}, "capabilities": {{{sets}}}"#);
+            let text = json("", "").replace(r#""user": {"uid": 1, "gid": 2}"#, &user);
+            let given = planned(&text, &[]).unwrap().plan.process.unwrap().capabilities.unwrap();
+            assert_eq!((given.ambient, given.effective), (ambient, effective), "{sets}");
+        }
+    }
+
+    #[test]
     fn what_the_kernel_would_not_take_is_refused_by_field() {
         for (field, bad) in [
             ("user.uid", r#""user": {"uid": 4294967295}"#),
@@ -272,18 +301,6 @@ mod tests {
                 "rlimits[1].type",
                 r#""user": {}, "rlimits": [{"type": "RLIMIT_CORE", "soft": 1, "hard": 1},
                     {"type": "RLIMIT_CORE", "soft": 1, "hard": 1}]"#,
-            ),
-            (
-                "capabilities.ambient",
-                r#""user": {}, "capabilities": {"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]}"#,
-            ),
-            (
-                "capabilities.ambient",
-                r#""user": {}, "capabilities": {"inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]}"#,
-            ),
-            (
-                "capabilities.effective",
-                r#""user": {}, "capabilities": {"effective": ["CAP_KILL"]}"#,
             ),
         ] {
             let text = json("", "").replace(r#""user": {"uid": 1, "gid": 2}"#, bad);

@@ -1,29 +1,39 @@
 //! The command line.
 
-use std::path::PathBuf;
+mod limits;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(crate) use limits::Update;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs containers as the OCI runtime specification says
 #[derive(Debug, Parser)]
 #[command(name = "berth-oci", version = VERSION, disable_help_subcommand = true)]
+#[command(disable_version_flag = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+
+    /// Print version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 /// Engines read the version of the specification from it.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
 
 /// Options of all commands.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Directory of the containers' records
-    #[arg(long, value_name = "DIR", default_value = "/run/berth-oci")]
-    pub(crate) root: PathBuf,
+    /// Directory of the containers' records [default: /run/berth-oci]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
 
     /// File that errors are appended to, beside standard error
     #[arg(long, value_name = "FILE")]
@@ -37,7 +47,7 @@ pub(crate) struct Global {
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
 
-    /// Accepted for other engines' sake: there is nothing more to tell
+    /// Tell what is done, too
     #[arg(long)]
     pub(crate) debug: bool,
 
@@ -88,6 +98,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         container: Container,
     },
+    /// Change the limits of a container
+    Update(Box<Update>),
+    /// Print what a container uses, and when it runs out of memory
+    Events(Events),
+    /// Save a container's processes to files
+    Checkpoint(Criu),
+    /// Make a container of saved processes
+    Restore(Criu),
     /// List containers
     List(List),
     /// List the processes of a container
@@ -121,6 +139,10 @@ pub(crate) struct Create {
     /// File that the PID of the container's first process is written to
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
+
+    /// Socket that a pidfd of the container's first process is sent to
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
 
     /// Change the root without pivot_root, as a ramdisk needs it
     #[arg(long)]
@@ -243,6 +265,10 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
 
+    /// Socket that a pidfd of it is sent to
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
+
     /// How many descriptors from 3 on are the process's
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) preserve_fds: u32,
@@ -296,4 +322,62 @@ pub(crate) struct Spec {
     /// For a user without privileges
     #[arg(long)]
     pub(crate) rootless: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    #[command(flatten)]
+    pub(crate) container: Container,
+
+    /// Print once what it uses, and be done
+    #[arg(long)]
+    pub(crate) stats: bool,
+
+    /// Time between two lines, as in 500ms, 5s or 1m
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub(crate) interval: Duration,
+}
+
+/// Any options: there is nothing that they could change.
+#[derive(Debug, Args)]
+pub(crate) struct Criu {
+    /// Options and the id of the container
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit {unit:?}")),
+    };
+    let seconds = number.parse::<f64>().map_err(|error| error.to_string())? * scale;
+    let parsed = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if parsed.is_zero() { Err("it must be more than 0".to_owned()) } else { Ok(parsed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        for (text, millis) in [("100ms", 100), ("5s", 5000), ("1.5m", 90_000), ("2", 2000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "0s", "-1s", "1x", "ms"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
 }

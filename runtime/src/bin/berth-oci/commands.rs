@@ -3,15 +3,21 @@
 mod processes;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use berth_runtime::oci::{self, Described, Keep, Runtime, Target};
 
 use crate::args::{self, Cli, Command, ListFormat};
 
+/// Where the containers' records are if nobody says it.
+const ROOT: &str = "/run/berth-oci";
+
 /// Runs a command; answers the exit code.
 pub(crate) fn run(cli: &Cli) -> Result<i32> {
-    let runtime = Runtime::new(&cli.global.root);
+    let root = cli.global.root.clone().unwrap_or_else(|| PathBuf::from(ROOT));
+    let runtime = Runtime::new(root);
+    tracing::debug!(pid = std::process::id(), "{:?}", cli.command);
     match &cli.command {
         Command::Create(create) => runtime.create(&request(cli, create))?,
         Command::Start { container } => runtime.start(&container.id)?,
@@ -35,7 +41,15 @@ pub(crate) fn run(cli: &Cli) -> Result<i32> {
         Command::Exec(exec) => return Ok(runtime.exec(&execution(exec))?),
         Command::Pause { container } => runtime.pause(&container.id)?,
         Command::Resume { container } => runtime.resume(&container.id)?,
-        Command::List(list) => print_list(&runtime, list)?,
+        Command::Update(update) => runtime.update(&update.container.id, &changes(update)?)?,
+        Command::Events(events) => watch(&runtime, events)?,
+        Command::Checkpoint(_) | Command::Restore(_) => {
+            bail!("checkpoint and restore are not supported by this version of berth-oci")
+        }
+        Command::List(list) => {
+            require_root(cli)?;
+            print_list(&runtime, list)?;
+        }
         Command::Ps(ps) => processes::print(&runtime, ps)?,
         Command::Spec(spec) => write_spec(spec)?,
         Command::Features => print_json(&oci::features())?,
@@ -50,8 +64,10 @@ fn request(cli: &Cli, create: &args::Create) -> oci::Create {
         bundle: create.bundle.clone(),
         console_socket: create.console_socket.clone(),
         pid_file: create.pid_file.clone(),
+        pidfd_socket: create.pidfd_socket.clone(),
         preserve_fds: create.preserve_fds,
         no_pivot: create.no_pivot,
+        no_new_keyring: create.no_new_keyring,
     }
 }
 
@@ -77,10 +93,47 @@ fn execution(exec: &args::Exec) -> oci::Exec {
         detach: exec.detach,
         console_socket: exec.console_socket.clone(),
         pid_file: exec.pid_file.clone(),
+        pidfd_socket: exec.pidfd_socket.clone(),
         preserve_fds: exec.preserve_fds,
         ignore_paused: exec.ignore_paused,
         cgroup: exec.cgroup.clone(),
     }
+}
+
+fn changes(update: &args::Update) -> Result<oci::Update> {
+    let mut changes = match &update.resources {
+        Some(path) => oci::Update::read(path)?,
+        None => oci::Update { resources: update.resources(), ..oci::Update::default() },
+    };
+    changes.rdt.l3_cache.clone_from(&update.l3_cache_schema);
+    changes.rdt.memory_bandwidth.clone_from(&update.mem_bw_schema);
+    Ok(changes)
+}
+
+fn watch(runtime: &Runtime, events: &args::Events) -> Result<()> {
+    let id = &events.container.id;
+    if events.stats {
+        return print_line(&runtime.statistics(id)?);
+    }
+    let tell = |event: &oci::Event| {
+        let mut out = std::io::stdout().lock();
+        serde_json::to_writer(&mut out, event)?;
+        writeln!(out)
+    };
+    Ok(runtime.watch(id, events.interval, tell)?)
+}
+
+/// A directory that somebody names and that is not there is a mistake; the usual one is made
+/// with the first container.
+fn require_root(cli: &Cli) -> Result<()> {
+    let Some(root) = &cli.global.root else { return Ok(()) };
+    std::fs::metadata(root).with_context(|| format!("read {}", root.display())).map(drop)
+}
+
+fn print_line(value: &impl serde::Serialize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, value).context("print")?;
+    writeln!(out).context("print")
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
@@ -103,7 +156,7 @@ fn print_list(runtime: &Runtime, list: &args::List) -> Result<()> {
     }
     if list.format == ListFormat::Json {
         drop(out);
-        return print_json(&found);
+        return print_line(&found);
     }
     let heads = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let rows = found.into_iter().map(|container| {

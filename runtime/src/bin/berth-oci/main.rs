@@ -19,11 +19,16 @@ fn main() -> ExitCode {
         return if oci::hold_scope().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let cli = Cli::parse();
+    report::begin(&cli.global);
     match commands::run(&cli) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
         Err(error) => {
             report::failed(&cli.global, &error);
-            ExitCode::FAILURE
+            match cli.command {
+                // Other codes are those of the program; so many scripts tell the two apart.
+                args::Command::Exec(_) => ExitCode::from(255),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
