@@ -150,7 +150,7 @@ pub(crate) fn wait_at_gate(to: BorrowedFd<'_>, gate: BorrowedFd<'_>) -> io::Resu
         [PollFd::from_borrowed_fd(gate, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
     rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
     if let Some(info) = signals.read_signal()? {
-        match exit_now(128 + i32::try_from(info.ssi_signo).unwrap_or(0)) {}
+        exit_now(128 + i32::try_from(info.ssi_signo).unwrap_or(0));
     }
     deadly().thread_unblock()?;
     let flags = rustix::net::SocketFlags::CLOEXEC;

@@ -18,11 +18,10 @@ async fn node(place: &Place) -> Result<Node> {
 }
 
 /// The records of our runtime, at the place that containerd's shim names.
-fn records(node: &Node) -> Result<Vec<String>> {
+fn records() -> Result<Vec<String>> {
     let root = Path::new("/run/containerd/runc/k8s.io");
     let entries = std::fs::read_dir(root).with_context(|| format!("read {}", root.display()))?;
     let found = entries.flatten().filter(|entry| entry.path().join("state.json").exists());
-    let _ = node;
     Ok(found.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
 }
 
@@ -36,7 +35,7 @@ fn a_pod_lives_and_goes() {
         let script = "echo begun; echo oops >&2; trap 'exit 7' TERM; while :; do sleep 0.1; done";
         let server = pod.run(container("server").image(&node.image).script(script)).await?;
         server.wait_for_log("begun").await?;
-        assert_eq!(records(&node)?.len(), 2, "the pause container and the other one are ours");
+        assert_eq!(records()?.len(), 2, "the pause container and the other one are ours");
         let output = server.exec(["sh", "-c", "echo in; echo no >&2; exit 3"]).await?;
         assert_eq!(output, Output { code: 3, stdout: "in\n".into(), stderr: "no\n".into() });
         let missing = server.exec(["nowhere"]).await;
@@ -45,7 +44,7 @@ fn a_pod_lives_and_goes() {
         let status = server.status().await?;
         assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 7));
         pod.delete().await?;
-        assert_eq!(records(&node)?.len(), 0);
+        assert_eq!(records()?.len(), 0);
         audit.assert_clean().await
     });
 }
@@ -55,10 +54,11 @@ fn a_container_that_cannot_start_says_why() {
     place::native(async |place| {
         let node = node(&place).await?;
         let pod = node.client.run_pod(pod("web")).await?;
-        let broken = pod.run(container("broken").image(&node.image).command(["/nowhere"])).await;
+        let broken = pod.run(container("broken").image(&node.image).args(["/nowhere"])).await;
         let error = format!("{:#}", broken.err().context("it started")?);
         assert!(error.contains("/nowhere") && error.contains("not found"), "{error}");
-        pod.delete().await
+        pod.delete().await?;
+        Ok(())
     });
 }
 
