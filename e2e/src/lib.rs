@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod bench;
 pub mod berth;
+pub mod canary;
 pub mod client;
 pub mod daemon;
 pub mod fault;

@@ -40,6 +40,13 @@ impl Oci {
         Ok(Self { program, root, bundles, audit: Audit::begin(scope)? })
     }
 
+    /// Runs another copy of the program, for who means to damage it.
+    #[must_use]
+    pub fn program(mut self, path: PathBuf) -> Self {
+        self.program = path;
+        self
+    }
+
     /// A bundle with busybox as its root file system and a usual configuration.
     pub fn bundle(&self, id: &str) -> Result<Bundle> {
         self.bundle_of(id, &Layer::busybox()?)

@@ -31,6 +31,7 @@ mod procfs;
 mod rebirth;
 mod root;
 mod seccomp;
+mod streams;
 #[cfg(test)]
 mod testing;
 mod users;
@@ -56,6 +57,9 @@ pub(crate) struct Inheritance<'a> {
     pub(crate) handles: Vec<BorrowedFd<'a>>,
     /// Standard streams; the child's own terminal replaces them if the plan says so.
     pub(crate) streams: [Option<BorrowedFd<'a>>; 3],
+    /// The host's null device, read-only, if the parent has it; else a child that needs it makes
+    /// it.
+    pub(crate) null: Option<BorrowedFd<'a>>,
     /// Where it reports.
     pub(crate) report: BorrowedFd<'a>,
 }
@@ -114,6 +118,7 @@ fn prepare(
     let process = plan.process.clone().unwrap_or_default();
     identity::adjust_oom_score(&process, &procfs)?;
     let host = kernel::Host::look(plan, &procfs)?;
+    let null = plan.root.is_none().then(|| streams::prepare(given)).transpose()?.flatten();
     namespaces::enter(plan, given)?;
     labels::check_mounts(plan, &procfs)?;
     let material = Material::gather(plan, given)?;
@@ -129,7 +134,7 @@ fn prepare(
     rustix::process::setsid().attempt(Step::Clone, || "start a session")?;
     namespaces::unshare(plan)?;
     match &plan.root {
-        None => install_streams(given)?,
+        None => streams::install_inside(given, null)?,
         Some(root) => {
             kernel::set_names(plan)?;
             kernel::set_parameters(plan, &procfs, &host)?;
@@ -160,7 +165,7 @@ fn build_root(
     if process.terminal {
         console::open(&directory, &process, given)?;
     } else {
-        install_streams(given)?;
+        streams::install(given, &directory)?;
     }
     mounts::make_read_only(&directory, &plan.mounts)?;
     mounts::mask(&directory, &plan.masked, &plan.read_only)?;
@@ -234,21 +239,4 @@ fn become_program(
         filter.load(&settled.process)?;
     }
     program.execute()
-}
-
-/// Makes the given streams 0, 1 and 2; `/dev/null` of the host where there is none.
-fn install_streams(given: &Inheritance<'_>) -> Result<(), Fault> {
-    let step = Step::Streams;
-    for (number, stream) in (0..).zip(given.streams) {
-        let null;
-        let fd = match stream {
-            Some(fd) => fd,
-            None => {
-                null = paths::open_null().attempt(step, || "open /dev/null")?;
-                std::os::fd::AsFd::as_fd(&null)
-            }
-        };
-        sys::fds::install(fd, number).attempt(step, || format!("install stream {number}"))?;
-    }
-    Ok(())
 }

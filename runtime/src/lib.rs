@@ -17,6 +17,7 @@ mod init;
 pub mod launcher;
 pub mod netdevices;
 mod newborn;
+mod null;
 pub mod oci;
 pub mod plan;
 pub mod protocol;

@@ -37,6 +37,7 @@ use prost::Message as _;
 use rustix::event::epoll;
 use rustix::net::SocketFlags;
 
+use crate::null::ReadOnlyNull;
 use crate::protocol::{Exit, FromShim, PAUSE, Tidings};
 use crate::socket;
 use crate::sys::clone::SingleThreaded;
@@ -120,6 +121,8 @@ struct Shim {
     buffers: Buffers,
     /// The shim's own PID namespace, to come back to.
     pid_namespace: File,
+    /// For the streams of processes that were given none.
+    null: ReadOnlyNull,
     quit: bool,
 }
 
@@ -170,6 +173,7 @@ impl Shim {
             processes: Processes::default(),
             buffers: Buffers::default(),
             pid_namespace: File::open("/proc/self/ns/pid")?,
+            null: ReadOnlyNull::open()?,
             quit: false,
         })
     }

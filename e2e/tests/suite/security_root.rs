@@ -1,12 +1,10 @@
 //! T-ROOT: images whose own paths are traps for whoever prepares their root. Each is refused or
 //! sees its own object; nothing on the node is read, made or changed.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use berth_e2e::canary::{Canary, UNTOUCHED};
 use berth_e2e::client::{Code, Pod, assert_refused, container, pod};
 use berth_e2e::daemon::{Engine, Setup};
 use berth_e2e::image::{Compression, Entry, Image, ImageBuilder, Layer};
@@ -31,50 +29,16 @@ const PATHS: [&str; 12] = [
 ];
 const IN_BASE: [&str; 5] = ["proc", "sys", "dev", "etc", "etc/passwd"];
 
-/// Of each path its mode, owner, time of change and content.
-type Look = BTreeMap<PathBuf, (u32, u32, i64, Vec<u8>)>;
-
-/// A directory of the node that no container has any business in.
-struct Canary(PathBuf);
-
-impl Canary {
-    fn new(place: &Place) -> Result<Self> {
-        let dir = place.dir("canary")?;
-        fs::write(dir.join("untouched"), "untouched")?;
-        fs::write(dir.join("passwd"), "evil:x:0:0::/:/bin/sh\n")?;
-        fs::create_dir(dir.join("sub"))?;
-        Ok(Self(dir))
-    }
-
-    /// Everything in it, with what would tell of a change.
-    fn look(&self) -> Result<Look> {
-        let mut seen = Look::new();
-        let mut dirs = vec![self.0.clone()];
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(&dir)? {
-                let path = entry?.path();
-                let metadata = fs::symlink_metadata(&path)?;
-                let content = fs::read(&path).unwrap_or_default();
-                let told = (metadata.mode(), metadata.uid(), metadata.mtime_nsec(), content);
-                if metadata.is_dir() {
-                    dirs.push(path.clone());
-                }
-                seen.insert(path, told);
-            }
-        }
-        Ok(seen)
-    }
-
-    /// What a hostile image has at a path: links here in three ways, and what is no directory.
-    fn traps(&self, path: &str) -> [Entry; 4] {
-        let here = self.0.display();
-        [
-            Entry::symlink(path, &here.to_string()),
-            Entry::symlink(path, &format!("../../../../../../../../../..{here}")),
-            Entry::symlink(path, &format!("/proc/1/root{here}")),
-            Entry::fifo(path),
-        ]
-    }
+/// What a hostile image has at a path: links to the canary in three ways, and what is no
+/// directory.
+fn traps(canary: &Canary, path: &str) -> [Entry; 4] {
+    let here = canary.path().display();
+    [
+        Entry::symlink(path, &here.to_string()),
+        Entry::symlink(path, &format!("../../../../../../../../../..{here}")),
+        Entry::symlink(path, &format!("/proc/1/root{here}")),
+        Entry::fifo(path),
+    ]
 }
 
 /// Busybox with `trap` in place of what is at `path`.
@@ -96,11 +60,10 @@ async fn node(place: &Place) -> Result<Node> {
 fn no_path_of_an_image_leads_the_runtime_out_of_it() {
     place::native(async |place| {
         let (node, canary) = (node(&place).await?, Canary::new(&place)?);
-        let before = canary.look()?;
         let mut images = Vec::new();
         // The plain link everywhere, and one of the others.
         for (place, path) in PATHS.into_iter().enumerate() {
-            for (number, trap) in canary.traps(path).into_iter().enumerate() {
+            for (number, trap) in traps(&canary, path).into_iter().enumerate() {
                 if number == 0 || number == 1 + place % 3 {
                     let image = trapped(path, trap)?.build()?;
                     let name = format!("{}-{number}:1", path.replace(['/', '.'], "-"));
@@ -114,8 +77,8 @@ fn no_path_of_an_image_leads_the_runtime_out_of_it() {
         let pod = node.client.run_pod(pod("p")).await?;
         for (path, image) in &images {
             let told = run(&pod, path, image).await?;
-            assert!(!told.contains("untouched"), "{image} saw the node: {told}");
-            assert_eq!(canary.look()?, before, "{image}");
+            assert!(!told.contains(UNTOUCHED), "{image} saw the node: {told}");
+            canary.assert_untouched().with_context(|| image.clone())?;
         }
         pod.delete().await?;
         audit.assert_clean().await
@@ -145,7 +108,7 @@ async fn run(pod: &Pod, path: &str, image: &str) -> Result<String> {
 fn no_user_comes_from_a_file_of_the_node() {
     place::native(async |place| {
         let (node, canary) = (node(&place).await?, Canary::new(&place)?);
-        let passwd = canary.0.join("passwd").display().to_string();
+        let passwd = canary.path().join("passwd").display().to_string();
         let mut images = Vec::new();
         for (number, target) in [
             passwd.clone(),

@@ -2,18 +2,17 @@
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr};
-use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 
-use rustix::fs::{Access, AtFlags, FileType};
+use rustix::fs::{Access, AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::plan::{Process, Program};
 use crate::protocol::Step;
 use crate::sys::{exec, image::Image};
 
+use super::paths::{Kind, RootDirectory};
 use super::{Attempt, Fault};
 
 /// Where a program is looked for when its environment does not say.
@@ -32,7 +31,9 @@ pub(super) fn make_working_directory(process: &Process) -> Result<(), Fault> {
     if process.cwd.is_empty() || process.cwd == "/" {
         return Ok(());
     }
-    match DirBuilder::new().recursive(true).mode(0o755).create(&process.cwd) {
+    let made = RootDirectory::own()
+        .and_then(|root| root.open_or_make(&process.cwd, Kind::Directory).map(drop));
+    match made {
         // It may be there and out of root's sight (a network file system), or be a file: to
         // enter it tells.
         Err(error) if error.kind() != io::ErrorKind::ReadOnlyFilesystem => Ok(()),
@@ -42,12 +43,15 @@ pub(super) fn make_working_directory(process: &Process) -> Result<(), Fault> {
     }
 }
 
-/// Enters the working directory, and makes sure that it is inside of the container: a path through
-/// a leaked descriptor would not be (CVE-2024-21626).
+/// Enters the working directory, not by way of a descriptor, and makes sure that it is inside of
+/// the container (CVE-2024-21626).
 pub(super) fn enter_working_directory(process: &Process) -> Result<(), Fault> {
     let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
     let attempt = || format!("enter working directory {cwd:?}");
-    rustix::process::chdir(cwd).attempt(Step::WorkingDirectory, attempt)?;
+    RootDirectory::own()
+        .and_then(|root| root.open_with(cwd, OFlags::PATH | OFlags::DIRECTORY))
+        .and_then(|directory| Ok(rustix::process::fchdir(directory)?))
+        .attempt(Step::WorkingDirectory, attempt)?;
     let here = rustix::process::getcwd(Vec::new()).attempt(Step::WorkingDirectory, attempt)?;
     if here.to_bytes().starts_with(b"/") {
         return Ok(());

@@ -25,7 +25,7 @@ use crate::socket;
 use crate::sys;
 use crate::sys::clone::{Birth, SingleThreaded, clone_process};
 
-use super::{Attempt, Fault, Inheritance, install_streams, mounts, root, users};
+use super::{Attempt, Fault, Inheritance, mounts, root, streams, users};
 
 /// Environment of a runtime: some look for helpers.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,7 +39,7 @@ pub(crate) fn run(errand: &Errand, given: &Inheritance<'_>) -> Result<(), Fault>
     if let Some(root) = &errand.root {
         furnish(errand, root, given)?;
     }
-    install_streams(given)?;
+    streams::install_here(given)?;
     let console = listen(errand).attempt(Step::Streams, || "listen for a terminal")?;
     call(&errand.create)?;
     let (pid, pidfd) = find_made(&errand.pid_file)

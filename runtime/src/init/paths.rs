@@ -33,6 +33,12 @@ impl RootDirectory {
         Self(directory)
     }
 
+    /// The root directory of this process.
+    pub(super) fn own() -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open("/", flags, Mode::empty())?))
+    }
+
     /// Opens `path` as `O_PATH`; a symbolic link at its end is followed.
     pub(super) fn open(&self, path: &str) -> io::Result<OwnedFd> {
         self.resolve(path, OFlags::PATH, ResolveFlags::empty())
@@ -181,11 +187,6 @@ pub(super) fn kind_of(file: BorrowedFd<'_>) -> io::Result<Kind> {
     let mode = rustix::fs::fstat(file)?.st_mode;
     let directory = FileType::from_raw_mode(mode) == FileType::Directory;
     Ok(if directory { Kind::Directory } else { Kind::File })
-}
-
-/// Opens the host's `/dev/null` for reading and writing.
-pub(super) fn open_null() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 fn make_file(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {

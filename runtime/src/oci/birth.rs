@@ -61,6 +61,7 @@ impl Newborn {
             handles: cradle.handles,
             streams: [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
                 .map(Some),
+            null: None,
             report: childs_report.as_fd(),
         };
         let child = born_on(cpus, || {

@@ -93,6 +93,7 @@ impl Shim {
         let given = Inheritance {
             handles: handles.iter().map(AsFd::as_fd).collect(),
             streams: wiring.child.each_ref().map(|stream| stream.as_ref().map(AsFd::as_fd)),
+            null: Some(self.null.stream()),
             report: report.as_fd(),
         };
         if start.foreign {

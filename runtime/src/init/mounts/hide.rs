@@ -3,13 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::null;
 use crate::plan::{FileSystem, Mount};
 use crate::protocol::Step;
 use crate::sys::mount::{Attributes, set_attributes};
 
 use super::super::paths::{Kind, RootDirectory, kind_of};
 use super::super::{Attempt, Fault};
-use super::{attach, clone_of, clone_tree, filesystem};
+use super::{attach, clone_of, filesystem};
 
 /// Hides `masked` and protects `read_only`; what does not exist needs neither.
 pub(in crate::init) fn mask(
@@ -46,10 +47,10 @@ fn existing(root: &RootDirectory, path: &str) -> io::Result<Option<OwnedFd>> {
 
 /// Covers a directory with an empty read-only tmpfs (one for all of them) and anything else
 /// with the *host's* `/dev/null`: the container's own could have been replaced by its image
-/// (CVE-2025-31133).
+/// (CVE-2025-31133). Read-only, or root in the container could change its mode and owner.
 fn hide(target: &OwnedFd, empty: &mut Option<OwnedFd>) -> io::Result<()> {
     if kind_of(target.as_fd())? == Kind::File {
-        return attach(clone_tree("/dev/null", false)?.as_fd(), target.as_fd());
+        return attach(null::clone_mount()?.as_fd(), target.as_fd());
     }
     let tree = match empty {
         Some(first) => clone_of(first.as_fd(), false)?,
