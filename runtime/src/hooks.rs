@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::process::Command;
 
 use serde::Serialize;
 
@@ -134,19 +135,21 @@ pub(crate) struct Fault {
 /// [`Error::Hook`] with the first hook that failed.
 pub fn run_all(kind: Kind, hooks: &[Hook], state: &StateJson) -> Result<(), Error> {
     let directory = Some(Path::new(&state.bundle)).filter(|path| path.is_absolute());
-    run_each(kind, hooks, state, directory).map_err(|fault| Error::Hook {
+    run_each(kind, hooks, state, directory, &|_| Ok(())).map_err(|fault| Error::Hook {
         kind,
         index: fault.index,
         cause: fault.cause.to_string(),
     })
 }
 
-/// As [`run_all`], in `directory` or, without one, where this process is.
+/// As [`run_all`], in `directory` or, without one, where this process is. `confine` has a say in
+/// how each is started.
 pub(crate) fn run_each(
     kind: Kind,
     hooks: &[Hook],
     state: &StateJson,
     directory: Option<&Path>,
+    confine: &dyn Fn(&mut Command) -> io::Result<()>,
 ) -> Result<(), Fault> {
     if hooks.is_empty() {
         return Ok(());
@@ -154,7 +157,7 @@ pub(crate) fn run_each(
     let state = serde_json::to_vec(state).unwrap_or_default();
     let mut first = Ok(());
     for (index, hook) in hooks.iter().enumerate() {
-        let ran = run::run(hook, &state, directory);
+        let ran = run::run(hook, &state, directory, confine);
         first = first.and(ran.map_err(|cause| Fault { index, cause }));
         if first.is_err() && kind != Kind::Poststop {
             break;

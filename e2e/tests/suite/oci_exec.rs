@@ -159,7 +159,7 @@ fn a_pidfd_goes_to_who_asks_for_it() {
         let info = std::fs::read_to_string(info)?;
         assert!(info.lines().any(|line| line == format!("Pid:\t{pid}")), "{info}");
         oci.delete("a").await?;
-        drop(pidfd);
+        drop((pidfd, listener));
         std::fs::remove_file(path)?;
         oci.assert_clean().await
     });

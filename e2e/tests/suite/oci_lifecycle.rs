@@ -79,7 +79,7 @@ fn start_says_why_the_program_does_not_run() {
         assert!(plain.stderr.contains("permission denied"), "{plain:?}");
         oci.create(&bundle.args(&["/bin/script"])).await?;
         let started = oci.call(&["start", "a"]).await?;
-        assert!(started.code != 0 && started.stderr.contains("not found"), "{started:?}");
+        assert!(started.code != 0 && started.stderr.contains("no such file"), "{started:?}");
         stopped(&oci, "a").await?;
         oci.ok(&["delete", "a"]).await?;
         oci.assert_clean().await

@@ -56,7 +56,7 @@ fn a_terminal_that_nobody_would_hold_is_refused() {
         let mut run = oci.command(&words);
         assert!(run.stdout(Stdio::null()).stderr(Stdio::null()).status().await?.success());
         let (connection, _) = held.accept()?;
-        drop(connection);
+        drop((connection, held));
         oci.delete("a").await?;
         std::fs::remove_file(listener)?;
         oci.assert_clean().await

@@ -23,9 +23,15 @@ const TAIL: usize = 2048;
 ///
 /// # Errors
 /// What it did instead of ending well, behind its path.
-pub(super) fn run(hook: &Hook, state: &[u8], directory: Option<&Path>) -> io::Result<()> {
+pub(super) fn run(
+    hook: &Hook,
+    state: &[u8],
+    directory: Option<&Path>,
+    confine: &dyn Fn(&mut Command) -> io::Result<()>,
+) -> io::Result<()> {
     let told = |error: io::Error| io::Error::other(format!("{}: {error}", hook.path));
-    let mut child = start(hook, state, directory).map_err(told)?;
+    let mut command = command(hook, state, directory).map_err(told)?;
+    let mut child = confine(&mut command).and_then(|()| command.spawn()).map_err(told)?;
     let mut output = Output::of(&mut child).map_err(told)?;
     let deadline = hook.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let ended = attend(&mut child, &mut output, deadline);
@@ -46,7 +52,7 @@ pub(super) fn run(hook: &Hook, state: &[u8], directory: Option<&Path>) -> io::Re
     }
 }
 
-fn start(hook: &Hook, state: &[u8], directory: Option<&Path>) -> io::Result<Child> {
+fn command(hook: &Hook, state: &[u8], directory: Option<&Path>) -> io::Result<Command> {
     let mut command = Command::new(&hook.path);
     if let Some((name, args)) = hook.args.split_first() {
         command.arg0(name).args(args);
@@ -61,7 +67,8 @@ fn start(hook: &Hook, state: &[u8], directory: Option<&Path>) -> io::Result<Chil
         command.current_dir(directory);
     }
     command.process_group(0).stdin(Stdio::from(sealed(state)?));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command)
 }
 
 /// A memory file that is read from its beginning and can be changed by nobody.
@@ -161,6 +168,7 @@ fn read(from: &mut Option<impl io::Read>, tail: &mut Vec<u8>) {
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
+        (None, Some(libc::SIGSYS)) => "killed by a bad system call".to_owned(),
         (None, Some(signal)) => format!("killed by signal {signal}"),
         (None, None) => status.to_string(),
     }
@@ -176,7 +184,7 @@ mod tests {
     }
 
     fn fault(hook: &Hook) -> String {
-        run(hook, b"{}", None).unwrap_err().to_string()
+        run(hook, b"{}", None, &|_| Ok(())).unwrap_err().to_string()
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The hooks that are run by the container's own first process.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::hooks::{Kind, StateJson, run_each};
 use crate::plan::{Hook, Plan, Process};
 use crate::protocol::Step;
 
-use super::Fault;
+use super::{Fault, seccomp};
 
 /// Runs the plan's hooks of `kind`: before the pivot in the bundle, after it where the process is.
 /// Those with the environment of the program have it as `process`, as it will be executed, has it.
@@ -28,7 +29,11 @@ pub(super) fn run(kind: Kind, plan: &Plan, process: &Process) -> Result<(), Faul
     // The PID as seen in the container's namespace (OCI runtime specification, State).
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let state = StateJson::new(&planned.about, kind, Some(pid));
-    run_each(kind, &hooks, &state, directory).map_err(|fault| Fault {
+    let confine = |command: &mut Command| match kind {
+        Kind::StartContainer => seccomp::confine(command, process),
+        _ => Ok(()),
+    };
+    run_each(kind, &hooks, &state, directory, &confine).map_err(|fault| Fault {
         step: Step::Hook,
         attempt: format!("error running {kind} hook #{}", fault.index),
         error: fault.cause,

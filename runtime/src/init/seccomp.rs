@@ -9,15 +9,20 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::process::Command;
 
 use crate::plan::{Plan, Process, SeccompAgent};
 use crate::protocol::Step;
 use crate::socket;
+use crate::sys::exec::before_exec;
 use crate::sys::seccomp::Program;
 
 use super::{Attempt, Fault, identity};
 
 const STEP: Step = Step::Seccomp;
+
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, which the kernel takes only for an agent's sake.
+const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
 
 /// A connection to who decides on calls, and what it is told.
 #[derive(Debug)]
@@ -69,6 +74,20 @@ pub(super) fn prepare(process: &Process, agent: Option<Agent>) -> Result<Option<
     };
     let program = Program::new(&filter.program).attempt(STEP, || "read the seccomp filter")?;
     Ok(Some(Filter { program, flags: filter.flags, agent }))
+}
+
+/// Has a program of the container's, which is not the one that its profile was written for but
+/// has no more rights, start behind the filter too. It has no agent.
+pub(super) fn confine(command: &mut Command, process: &Process) -> io::Result<()> {
+    let Some(filter) = &process.seccomp else { return Ok(()) };
+    let program = Program::new(&filter.program)?;
+    let agents = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | WAIT_KILLABLE;
+    let (flags, process) = (filter.flags & !agents, process.clone());
+    before_exec(command, move || {
+        program.load(flags)?;
+        identity::give_up_loading(&process).map_err(|fault| fault.error)
+    });
+    Ok(())
 }
 
 impl Filter {

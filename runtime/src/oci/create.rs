@@ -5,12 +5,13 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::net::SocketFlags;
+use rustix::thread::CapabilitySet;
 
 use crate::error::{Error, Storing as _};
 use crate::newborn::Nest;
-use crate::plan::Handle;
+use crate::plan::{Handle, Process};
 use crate::protocol::PidNamespace;
 use crate::seccomp::Filters;
 use crate::socket;
@@ -251,11 +252,35 @@ fn blueprint(record: &Record, request: &Create) -> Result<Blueprint, Error> {
         if !request.no_new_keyring {
             process.keyring = keyring(&record.id);
         }
+        keep_to_own_capabilities(process, &record.spec)?;
     }
     if let Some(hooks) = &mut blueprint.plan.hooks {
         hooks.about = attend::about(record);
     }
     Ok(blueprint)
+}
+
+/// Takes away what this process cannot give: the specification wants a container that starts
+/// without it, and a warning. In a user namespace of its own it has everything.
+pub(super) fn keep_to_own_capabilities(process: &mut Process, spec: &Spec) -> Result<(), Error> {
+    let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    if namespaces.into_iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+        return Ok(());
+    }
+    let own =
+        rustix::thread::capabilities(None).storing("read the capabilities in", "/proc/self")?;
+    let Some(sets) = &mut process.capabilities else { return Ok(()) };
+    let missing = (sets.permitted | sets.effective | sets.ambient) & !own.permitted.bits();
+    for (name, _) in CapabilitySet::from_bits_retain(missing).iter_names() {
+        tracing::warn!(
+            "process.capabilities: can't grant CAP_{name}: this process lacks it, ignoring"
+        );
+    }
+    for set in [&mut sets.permitted, &mut sets.effective, &mut sets.inheritable, &mut sets.ambient]
+    {
+        *set &= own.permitted.bits();
+    }
+    Ok(())
 }
 
 fn tell_of(request: &Create, newborn: &Newborn) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use crate::spec;
 
 use super::attend;
 use super::birth::{Cradle, Newborn};
-use super::create::{Console, keyring, send_pidfd, write_pid};
+use super::create::{Console, keep_to_own_capabilities, keyring, send_pidfd, write_pid};
 use super::foreground::{Foreground, block_signals};
 use super::record::{Record, Status};
 use super::{Runtime, cgroups, listeners};
@@ -132,6 +132,7 @@ fn execute(
         if record.keyring {
             process.keyring = keyring(&record.id);
         }
+        keep_to_own_capabilities(process, &record.spec)?;
     }
     let hierarchy = cgroups::hierarchy()?;
     let place = match &exec.cgroup {

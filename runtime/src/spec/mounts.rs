@@ -150,9 +150,9 @@ impl Reader<'_> {
 
     fn source(&self, kind: &str, bound: bool, options: &mut Options) -> Result<MountSource, Error> {
         if bound && let Some(option) = options.data.first() {
-            // The kernel would ignore it.
-            let why = "a bind mount has no options of a file system";
-            return Err(refuse(format!("{}: {option:?}: {why}", self.field("options"))));
+            // As the kernel does with them, and so with configurations that are in use.
+            let why = "a bind mount has no options of a file system, ignoring";
+            tracing::warn!("{}: {option:?}: {why}", self.field("options"));
         }
         let mut list = std::mem::take(&mut options.generic);
         list.extend(options.data.iter().flat_map(|data| separate(data)).map(str::to_owned));

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::ptr;
 
 /// A null-terminated array of pointers to C strings, as `execve` takes it.
@@ -46,6 +48,16 @@ pub(crate) fn fexecve(file: BorrowedFd<'_>, args: &[CString], env: &[CString]) -
         )
     };
     io::Error::last_os_error()
+}
+
+/// Has `prepare` run in the child of `command`, right before it becomes its program.
+pub(crate) fn before_exec(
+    command: &mut Command,
+    prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    // SAFETY: the caller has one thread, so that its child may do what it could do itself; the
+    // closure owns all that it uses.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Ends the process at once: no destructors, no exit handlers, no flushing.
