@@ -3,6 +3,8 @@
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Spec;
+
 use crate::client::{Running, Watch};
 use crate::error::{Error, Storing as _};
 use crate::foreign::Runtime;
@@ -19,11 +21,12 @@ impl Containers {
         Bundle::of(&self.0.settings.bundles, &spec.id)
     }
 
-    pub(super) fn order<'a>(&self, spec: &'a ContainerSpec) -> Order<'a> {
+    /// `oci` is the whole specification, with what is the daemon's to add.
+    pub(super) fn order<'a>(&self, spec: &'a ContainerSpec, oci: &'a Spec) -> Order<'a> {
         let best_effort = self.0.settings.oom_score_adj_best_effort;
         Order {
             id: &spec.id,
-            oci: &spec.oci,
+            oci,
             env: &spec.env,
             rootfs: &spec.rootfs,
             cgroup: &spec.cgroup,
@@ -36,7 +39,7 @@ impl Containers {
     pub(super) fn make_bundle(&self, spec: &ContainerSpec) -> Result<(), Error> {
         let Some(runtime) = &spec.runtime else { return Ok(()) };
         let bundle = self.bundle(spec);
-        bundle.make(&bundle.contents(&self.order(spec), runtime)?)
+        bundle.make(&bundle.contents(&self.order(spec, &spec.complete()), runtime)?)
     }
 
     /// Has the runtime forget a container, and removes its bundle: also half of it, also twice.
@@ -55,7 +58,7 @@ impl Containers {
         spec: &ContainerSpec,
         runtime: &Runtime,
     ) -> Result<(), Error> {
-        self.bundle(spec).contents(&self.order(spec), runtime)?;
+        self.bundle(spec).contents(&self.order(spec, &spec.complete()), runtime)?;
         self.cut_off(spec).map(drop)
     }
 
@@ -87,7 +90,8 @@ impl Containers {
         let spec = &container.spec;
         let bundle = self.bundle(spec);
         let cut_off = self.cut_off(spec)?;
-        let errand = bundle.contents(&self.order(spec), runtime)?.errand(&cut_off)?;
+        let errand =
+            bundle.contents(&self.order(spec, &spec.complete()), runtime)?.errand(&cut_off)?;
         runtime.prepare()?;
         let started = self.launch_as(container, foreign(), &errand, Vec::new()).await;
         match started {
@@ -107,7 +111,12 @@ impl Containers {
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<Running, Error> {
         let spec = &container.spec;
-        let exec = self.bundle(spec).exec(&self.order(spec), runtime, asked.name, asked.args)?;
+        let exec = self.bundle(spec).exec(
+            &self.order(spec, &spec.complete()),
+            runtime,
+            asked.name,
+            asked.args,
+        )?;
         let start = Start { foreign: true, ..start };
         let key = start.key.clone();
         let started = container.shim.start(start, &exec.errand, descriptors, asked.within).await;

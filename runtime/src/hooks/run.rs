@@ -183,14 +183,19 @@ mod tests {
         Hook { path: "/bin/sh".to_owned(), args, ..Hook::default() }
     }
 
+    /// Nothing keeps it from anything.
+    fn free(_: &mut Command) -> io::Result<()> {
+        Ok(())
+    }
+
     fn fault(hook: &Hook) -> String {
-        run(hook, b"{}", None, &|_| Ok(())).unwrap_err().to_string()
+        run(hook, b"{}", None, &free).unwrap_err().to_string()
     }
 
     #[test]
     fn its_environment_is_what_it_says() {
         let hook = Hook { path: "/usr/bin/env".to_owned(), ..Hook::default() };
-        run(&hook, b"", None).unwrap();
+        run(&hook, b"", None, &free).unwrap();
         // `env` prints all of it; a failing command at the end makes that an error to look at.
         let args = ["env", "false"].map(str::to_owned).to_vec();
         let env = vec![b"A=b=c".to_vec(), b"PATH=/bin:/usr/bin".to_vec()];
@@ -229,7 +234,7 @@ mod tests {
         let script = "sleep 1000 & echo $! > child; echo waiting >&2; wait";
         let hook = Hook { timeout: Some(1), env: vec![b"PATH=/bin".to_vec()], ..shell(script) };
         let begun = Instant::now();
-        let error = run(&hook, b"", Some(directory.path())).unwrap_err().to_string();
+        let error = run(&hook, b"", Some(directory.path()), &free).unwrap_err().to_string();
         assert_eq!(error, "/bin/sh: ran longer than its timeout of 1 s, stderr: waiting");
         assert!(begun.elapsed() < Duration::from_secs(60));
         let pid = std::fs::read_to_string(directory.path().join("child")).unwrap();
@@ -248,7 +253,7 @@ mod tests {
         let script = "sleep 1000 & echo $! > child";
         let hook = Hook { env: vec![b"PATH=/bin".to_vec()], ..shell(script) };
         let begun = Instant::now();
-        run(&hook, b"", Some(directory.path())).unwrap();
+        run(&hook, b"", Some(directory.path()), &free).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(60));
         let pid = std::fs::read_to_string(directory.path().join("child")).unwrap();
         let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
@@ -259,14 +264,14 @@ mod tests {
     fn much_output_and_a_long_state_block_nobody() {
         let hook =
             shell("i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done; exit 1");
-        let error = run(&hook, &vec![b' '; 1 << 20], None).unwrap_err().to_string();
+        let error = run(&hook, &vec![b' '; 1 << 20], None, &free).unwrap_err().to_string();
         assert!(error.len() < TAIL + 100, "{}", error.len());
     }
 
     #[test]
     fn it_reads_the_state() {
         let hook = shell("read -r line; echo \"$line\"; exit 1");
-        let error = run(&hook, b"{\"id\": 1}\n", None).unwrap_err().to_string();
+        let error = run(&hook, b"{\"id\": 1}\n", None, &free).unwrap_err().to_string();
         assert_eq!(error, "/bin/sh: exit status 1, stdout: {\"id\": 1}");
     }
 }

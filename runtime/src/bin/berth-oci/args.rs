@@ -87,7 +87,7 @@ pub(crate) enum Command {
     /// Delete a container
     Delete(Delete),
     /// Run one more process in a container
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// Freeze all processes of a container
     Pause {
         #[command(flatten)]
