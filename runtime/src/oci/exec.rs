@@ -283,16 +283,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn capabilities_have_either_name_and_are_never_inherited() {
-        let names = ["CAP_KILL", "chown"].map(str::to_owned);
-        let sets = with_capabilities(no_capabilities(), &names).unwrap();
-        let both = Some([Capability::Kill, Capability::Chown].into());
-        assert_eq!((sets.bounding(), sets.effective(), sets.permitted()), (&both, &both, &both));
-        assert_eq!((sets.inheritable(), sets.ambient()), (&None, &None));
-        assert!(with_capabilities(sets, &["CAP_FLY".to_owned()]).is_err());
-    }
-
-    #[test]
     fn users_are_numbers_and_nothing_else() {
         let own = User::default();
         let parsed = |text: &str| parse_user(text, &own).map(|user| (user.uid(), user.gid()));
