@@ -1,7 +1,7 @@
 //! Containers by the standard OCI command line, for other engines and other people's tests.
 //!
 //! Every call is a short-lived process of one thread that does what berthd and its shim do
-//! together: it plans ([`crate::spec`]), makes the cgroup, clones the child ([`crate::newborn`])
+//! together: it plans ([`crate::spec`]), makes the cgroup, clones the child (`newborn`)
 //! and hears it out. What must outlive the call lies in the container's directory.
 //!
 //! ```text

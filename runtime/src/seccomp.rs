@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A [`Filter`] is made where the plan is made, once for each profile; the child only loads it.
-//! What a profile means is said in [`profile`], in which order the child does things in
+//! What a profile means is said in `profile`, in which order the child does things in
 //! `init/seccomp.rs`.
 
 mod abi;

@@ -125,7 +125,7 @@ section! {
         shim: Option<PathBuf> = None,
 
         /// Handler of a pod that names none: "berth", which is berthd's own
-        /// runtime, or the name of one of [runtimes].
+        /// runtime, or the name of another one of the configuration.
         default_handler: String = "berth".to_owned(),
 
         /// Where the cgroup v2 hierarchy is mounted.
