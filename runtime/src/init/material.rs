@@ -36,9 +36,11 @@ impl Material {
             // It may take the place of the root's own directory.
             let workshop = root::Workshop::open(&root.attach)?;
             if let Some(RootSource::Overlay(layers)) = &root.source {
-                let mapped = root.owners() != RootOwners::AsFound;
-                let users = mapped.then_some(users.as_fd());
-                material.root = Some(workshop.overlay(layers, users)?);
+                let owner = match root.owners() {
+                    RootOwners::AsFound => None,
+                    _ => Some((users.as_fd(), users::root_of(plan, users.as_fd())?)),
+                };
+                material.root = Some(workshop.overlay(layers, owner)?);
             }
             material.devices = devices::make_nodes(&workshop, &plan.devices, users.as_fd())?;
             workshop.close()?;

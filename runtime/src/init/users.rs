@@ -9,11 +9,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::newborn::pid_of;
-use crate::plan::{IdMaps, Plan, Users};
+use crate::plan::{IdMaps, IdRange, Plan, Users};
 use crate::protocol::Step;
 use crate::socket;
 use crate::spec::idmaps;
@@ -38,6 +39,48 @@ pub(super) fn find(plan: &Plan, given: &Inheritance<'_>) -> Result<Option<OwnedF
                 .attempt(STEP, || "open the user namespace of linux.namespaces"),
         })
         .transpose()
+}
+
+/// User and group of a file, as the host has them.
+pub(super) type Owner = (u32, u32);
+
+/// Whom of the host the root of the plan's user namespace is.
+pub(super) fn root_of(plan: &Plan, users: BorrowedFd<'_>) -> Result<Owner, Fault> {
+    if let Some(Users::New(maps)) = plan.user.as_ref().and_then(|user| user.users.as_ref()) {
+        let host = |ranges: &[IdRange]| ranges.iter().find(|range| range.inside == 0).copied();
+        if let (Some(user), Some(group)) = (host(&maps.users), host(&maps.groups)) {
+            return Ok((user.host, group.host));
+        }
+    }
+    ask_root(users).attempt(STEP, || "find the root of the user namespace")
+}
+
+/// Of somebody else's namespace nobody tells the mappings but who is in it: a child makes a file
+/// there, and the file has an owner.
+fn ask_root(users: BorrowedFd<'_>) -> io::Result<Owner> {
+    let (ours, theirs) = socket::pair()?;
+    let proof = SingleThreaded::check()?;
+    let child = clone_process(&proof, &Birth::default(), || {
+        if enter(users).is_ok()
+            && let Ok(file) = memfd_create("owner", MemfdFlags::CLOEXEC)
+        {
+            let _ = socket::send(theirs.as_fd(), &[0], &[file.as_fd()]);
+        }
+        exit_now(0)
+    })?;
+    drop(theirs);
+    let answer = socket::receive(ours.as_fd(), &mut [0; 8]);
+    reap(&child)?;
+    let file = answer?.descriptors.pop();
+    let file = file.ok_or_else(|| io::Error::other("nobody can enter it"))?;
+    let about = rustix::fs::fstat(&file)?;
+    Ok((about.st_uid, about.st_gid))
+}
+
+fn reap(child: &Child) -> io::Result<()> {
+    let wait = || waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    rustix::io::retry_on_intr(wait).map(drop)?;
+    Ok(())
 }
 
 /// Enters a user namespace and becomes its root.
@@ -67,9 +110,7 @@ pub(super) fn make(maps: &IdMaps) -> io::Result<OwnedFd> {
     let namespace = map_and_open(&child, maps);
     // Should this process end before, `ours` closes, and the child ends as well.
     pidfd_send_signal(&child.pidfd, Signal::KILL)?;
-    rustix::io::retry_on_intr(|| {
-        waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
-    })?;
+    reap(&child)?;
     drop(ours);
     namespace
 }

@@ -3,14 +3,15 @@
 //!
 //! Layers of images are the host's. An overlay has no mapped owners of its own, but takes its layers
 //! from mounts that have them: so each layer is cloned, mapped, and mounted here under a short
-//! name. What the container's root writes is stored as the host's root's, and another container
-//! with other mappings can have the same layers.
+//! name, and another container with other mappings can have the same layers. The writable one is
+//! the container's alone, and given to its root: the kernel works in it with the ids of who mounted
+//! the overlay, which a mapped mount would not know.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, mkdirat};
+use rustix::fs::{Gid, Mode, Uid, chown, mkdirat};
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::plan::Overlay;
@@ -19,6 +20,7 @@ use crate::sys::mount::map_owners;
 use super::super::mounts::{attach, clone_of, clone_tree, explain_mapping};
 use super::super::namespaces::withdraw;
 use super::super::paths::RootDirectory;
+use super::super::users::Owner;
 use super::{Attempt, Fault, STEP, move_to, open_directory, overlay};
 
 /// Size of the tmpfs: directories, and nothing in them.
@@ -59,16 +61,21 @@ impl Workshop {
     pub(in crate::init) fn overlay(
         &self,
         layers: &Overlay,
-        users: Option<BorrowedFd<'_>>,
+        users: Option<(BorrowedFd<'_>, Owner)>,
     ) -> Result<OwnedFd, Fault> {
         match users {
-            Some(users) => self.mapped_overlay(layers, users),
+            Some((users, root)) => self.mapped_overlay(layers, users, root),
             None => self.finish(layers),
         }
         .attempt(STEP, || format!("mount overlay with upper layer {}", layers.upper))
     }
 
-    fn mapped_overlay(&self, layers: &Overlay, users: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    fn mapped_overlay(
+        &self,
+        layers: &Overlay,
+        users: BorrowedFd<'_>,
+        (uid, gid): Owner,
+    ) -> io::Result<OwnedFd> {
         let base = Path::new(&layers.base);
         let mut lowers = Vec::with_capacity(layers.lowers.len());
         for (number, lower) in layers.lowers.iter().enumerate() {
@@ -76,20 +83,8 @@ impl Workshop {
             self.mapped(&text(&base.join(lower))?, &name, users)?;
             lowers.push(name);
         }
-        // Both must be on one mount.
-        let (upper, work) = (Path::new(&layers.upper), Path::new(&layers.work));
-        let both = upper.ancestors().find(|path| work.starts_with(path)).unwrap_or(upper);
-        self.mapped(&text(both)?, "top", users)?;
-        let below = |path: &Path| {
-            text(&Path::new(&self.path).join("top").join(path.strip_prefix(both).unwrap_or(path)))
-        };
-        self.finish(&Overlay {
-            base: self.path.clone(),
-            lowers,
-            upper: below(upper)?,
-            work: below(work)?,
-            volatile: layers.volatile,
-        })
+        chown(layers.upper.as_str(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        self.finish(&Overlay { base: self.path.clone(), lowers, ..layers.clone() })
     }
 
     fn finish(&self, layers: &Overlay) -> io::Result<OwnedFd> {
@@ -121,4 +116,75 @@ impl Workshop {
 
 fn text(path: &Path) -> io::Result<String> {
     path.to_str().map(str::to_owned).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::{MetadataExt, chown};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+    use crate::init::testing::in_own_mounts;
+
+    /// Somebody in a user namespace whose ids are those of the host from 100000 on.
+    fn somebody() -> (Child, File) {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "sh", "-c", "echo; read end"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Once it has said something it is in there.
+        let mut said = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+        let directory = format!("/proc/{}", child.id());
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("{directory}/{map}"), "0 100000 65536\n").unwrap();
+        }
+        let users = File::open(format!("{directory}/ns/user")).unwrap();
+        (child, users)
+    }
+
+    #[test]
+    fn layers_of_the_host_are_the_containers_in_its_overlay() {
+        in_own_mounts(|| {
+            let place = tempfile::tempdir().unwrap();
+            move_to(
+                super::super::make_empty(BYTES).unwrap().as_fd(),
+                place.path().to_str().unwrap(),
+            )
+            .unwrap();
+            let path = |name: &str| format!("{}/{name}", place.path().display());
+            for name in ["one", "two", "state/upper", "state/work", "attach", "root"] {
+                fs::create_dir_all(path(name)).unwrap();
+            }
+            fs::write(path("one/low"), "low").unwrap();
+            fs::write(path("two/mine"), "mine").unwrap();
+            chown(path("two/mine"), Some(7), Some(8)).unwrap();
+            let (mut child, users) = somebody();
+            let layers = Overlay {
+                base: path(""),
+                lowers: vec!["two".to_owned(), "one".to_owned()],
+                upper: path("state/upper"),
+                work: path("state/work"),
+                volatile: true,
+            };
+            let workshop = Workshop::open(&path("attach")).unwrap();
+            let root = (100_000, 100_000);
+            let root = workshop.overlay(&layers, Some((users.as_fd(), root))).unwrap();
+            workshop.close().unwrap();
+            move_to(root.as_fd(), &path("root")).unwrap();
+            let owner = |name: &str| {
+                let about = fs::metadata(path(name)).unwrap();
+                (about.uid(), about.gid())
+            };
+            assert_eq!(owner("root"), (100_000, 100_000));
+            assert_eq!(owner("root/low"), (100_000, 100_000));
+            assert_eq!(owner("root/mine"), (100_007, 100_008));
+            chown(path("root/low"), Some(100_009), Some(100_009)).unwrap();
+            assert_eq!(owner("state/upper/low"), (100_009, 100_009));
+            assert_eq!(owner("one/low"), (0, 0));
+            assert_eq!(fs::read_dir(path("attach")).unwrap().count(), 0);
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+    }
 }
