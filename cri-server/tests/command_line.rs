@@ -90,7 +90,7 @@ fn a_check_tells_what_is_ignored_and_succeeds() {
 
 #[test]
 fn show_tells_which_line_set_what() {
-    let (_place, file) = config("[runtime]\ndefault_handler = \"crun\"\n");
+    let (_place, file) = config("[runtime]\ncgroup_driver = \"systemd\"\n");
 
     let shown = berthd(&["config", "show", "--origin", "--config", &file]);
 
@@ -98,7 +98,7 @@ fn show_tells_which_line_set_what() {
         let line = stdout(&shown).lines().find(|line| line.starts_with(key)).unwrap();
         line.split_once(" # ").map(|(value, origin)| (value.trim_end(), origin)).unwrap()
     };
-    assert_eq!(line("default_handler"), ("default_handler = \"crun\"", &*format!("{file}:2")));
+    assert_eq!(line("cgroup_driver"), ("cgroup_driver = \"systemd\"", &*format!("{file}:2")));
     assert_eq!(line("cgroup_root"), ("cgroup_root = \"/sys/fs/cgroup\"", "default"));
 }
 

@@ -35,7 +35,7 @@ async fn version_is_what_the_kubelet_expects() {
 
 #[tokio::test]
 async fn the_kubelet_is_told_how_to_use_it() {
-    let place = Place::new("runtime.default_handler = \"boat\"");
+    let place = Place::new("");
     let berthd = place.start().await;
     let mut client = berthd.cri();
 
@@ -47,7 +47,7 @@ async fn the_kubelet_is_told_how_to_use_it() {
         .unwrap();
 
     let handlers: Vec<_> = status.runtime_handlers.iter().map(|h| h.name.as_str()).collect();
-    assert_eq!(handlers, ["", "boat"]);
+    assert_eq!(handlers, ["", "berth"]);
     assert!(status.features.unwrap().supplemental_groups_policy);
     let conditions = status.status.unwrap().conditions;
     let kinds: Vec<_> = conditions.iter().map(|condition| condition.r#type.as_str()).collect();

@@ -305,7 +305,7 @@ fn a_program_that_cannot_run_says_why() {
             ("/bin/nowhere", "/", Code::NotFound, 127, not_found),
             ("./nowhere", "/", Code::NotFound, 127, not_found),
             ("/file/x", "/", Code::NotFound, 127, not_found),
-            ("lost", "/", Code::NotFound, 127, not_found),
+            ("lost", "/", Code::NotFound, 127, "no such file or directory"),
             ("/file", "/", Code::PermissionDenied, 126, "permission denied"),
             ("/etc", "/", Code::PermissionDenied, 126, "permission denied"),
             ("text", "/", Code::PermissionDenied, 126, "exec format error"),
