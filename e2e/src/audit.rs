@@ -63,6 +63,9 @@ const CONTAINERD_MAKES_ONCE: [&str; 4] = [
     "io.containerd.runtime.v2.task/k8s.io",
 ];
 
+/// Where containerd keeps a snapshot that a kill has cut off, until it collects its garbage again.
+const CONTAINERD_COLLECTS: &str = "io.containerd.snapshotter.v1.overlayfs/snapshots/";
+
 /// An audit that has begun.
 #[derive(Debug)]
 pub struct Audit {
@@ -84,7 +87,8 @@ impl Audit {
         strays.retain(|stray| {
             let known =
                 |(class, what): &(Class, String)| *class == stray.class && *what == stray.what;
-            let collected = self.scope.collects && stray.class == Class::File && stray.more < 0;
+            let garbage = stray.more < 0 || stray.what.contains(CONTAINERD_COLLECTS);
+            let collected = self.scope.collects && stray.class == Class::File && garbage;
             !collected && !self.scope.permanent.iter().any(known)
         });
         Ok(strays)

@@ -12,7 +12,7 @@ use crate::protocol::{Failure, Step};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No container has this id.
-    #[error("container {0} not found")]
+    #[error("container {0} not found: it does not exist")]
     NotFound(String),
     /// The id is taken.
     #[error("container {0} exists already")]

@@ -183,13 +183,17 @@ async fn imports_archives(place: Place, engine: Engine) -> Result<()> {
 }
 
 async fn enforces_a_memory_limit(place: Place, engine: Engine) -> Result<()> {
+    // A peer hears of the kill apart from the exit, and may be late with it.
+    let reasons: &[&str] =
+        if engine == Engine::Berthd { &["OOMKilled"] } else { &["OOMKilled", "Error"] };
     let node = Node::start(&place, engine).await?;
     let audit = node.audit()?;
     let pod = node.client.run_pod(pod("hungry")).await?;
     let hungry = container("hungry").image(&node.image).memory(16 << 20);
     let hungry = pod.run(hungry.cmd(["tail", "/dev/zero"])).await?;
     let status = hungry.wait_for_exit().await?;
-    assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
+    assert_eq!(status.exit_code, 137);
+    assert!(reasons.contains(&status.reason.as_str()), "{}", status.reason);
     hungry.remove().await?;
     pod.delete().await?;
     audit.assert_clean().await

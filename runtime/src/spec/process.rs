@@ -144,9 +144,10 @@ fn oom_score_adj(process: &OciProcess) -> Result<Option<i32>, Error> {
 /// the kernel would refuse the whole set for it.
 fn capabilities(sets: &LinuxCapabilities) -> Capabilities {
     let bits = |set: &Option<HashSet<Capability>>| set.as_ref().map_or(0, bits_of);
-    let (permitted, inheritable) = (bits(sets.permitted()), bits(sets.inheritable()));
+    let (bounding, permitted) = (bits(sets.bounding()), bits(sets.permitted()));
+    let inheritable = bits(sets.inheritable()) & bounding;
     Capabilities {
-        bounding: bits(sets.bounding()),
+        bounding,
         effective: bits(sets.effective()) & permitted,
         permitted,
         inheritable,
@@ -166,6 +167,7 @@ fn warn_of_capabilities(process: &OciProcess) {
         }
     };
     warn(sets.effective(), given.effective, "make effective", "permitted set");
+    warn(sets.inheritable(), given.inheritable, "make inheritable", "bounding set");
     let field = "permitted and the inheritable set";
     warn(sets.ambient(), given.ambient, "raise ambient capability", field);
 }
@@ -271,7 +273,7 @@ mod tests {
             (r#""inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]"#, 0, 0),
             (r#""effective": ["CAP_KILL"]"#, 0, 0),
             (
-                r#""permitted": ["CAP_KILL"], "inheritable": ["CAP_KILL"],
+                r#""bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "inheritable": ["CAP_KILL"],
                     "ambient": ["CAP_KILL", "CAP_CHOWN"], "effective": ["CAP_KILL", "CAP_CHOWN"]"#,
                 1 << 5,
                 1 << 5,

@@ -67,7 +67,7 @@ pub(crate) fn failed(global: &Global, error: &anyhow::Error) {
         Some(StartFault::CommandNotFound | StartFault::CommandNotExecutable) => {
             writeln!(std::io::stderr(), "{text}")
         }
-        _ => writeln!(std::io::stderr(), "berth-oci: {text}"),
+        _ => writeln!(std::io::stderr(), "berth-oci: error: {text}"),
     };
     // Standard error has been told.
     if global.log.is_some() {
