@@ -36,6 +36,26 @@ fn capable(spec: ContainerSpec, add: &[&str], drop: &[&str], ambient: &[&str]) -
     spec.security(|security| security.capabilities = Some(capabilities))
 }
 
+/// Keys of the node, such as those of an encrypted disk, are in the keyring of its services.
+#[test]
+fn a_container_and_its_commands_have_a_session_keyring_of_their_own() {
+    place::native(async |place| {
+        let node = node(&place).await?;
+        let audit = node.audit()?;
+        let pod = node.client.run_pod(pod("p")).await?;
+        let app = container("app").image(&node.image).script("exec sleep 1000");
+        let app = pod.run(app).await?;
+        let name = format!("_ses.{}", app.id);
+        let named = |keys: &str| keys.lines().filter(|line| line.contains(&name)).count();
+        assert_eq!(named(&std::fs::read_to_string("/proc/keys")?), 1);
+        let command = app.exec(["grep", "-c", &name, "/proc/keys"]);
+        assert!(command.await?.stdout.trim() <= "1", "masked, or one that the command has joined");
+        assert_eq!(named(&std::fs::read_to_string("/proc/keys")?), 1);
+        pod.delete().await?;
+        audit.assert_clean().await
+    });
+}
+
 #[test]
 fn capabilities_are_added_and_dropped() {
     place::native(async |place| {

@@ -161,3 +161,21 @@ fn errors_are_in_the_log_that_an_engine_reads() {
         oci.assert_clean().await
     });
 }
+
+/// Whoever ends a container kills what is in its cgroup.
+#[test]
+fn a_cgroup_that_is_in_use_is_refused() {
+    place::native(async |place| {
+        let oci = Oci::begin(&place)?;
+        oci.start(&oci.bundle("a")?.args(&["/bin/sleep", "1000"])).await?;
+        let second = oci.bundle("b")?.set("/linux/cgroupsPath", "/e2e/a".into());
+        for words in [["create", "--bundle"], ["run", "--bundle"]] {
+            second.write()?;
+            let refused = oci.call(&[&words[..], &[second.path(), "b"]].concat()).await?;
+            assert!(refused.stderr.contains("cgroup is not empty"), "{refused:?}");
+        }
+        assert_eq!(oci.state("a").await?["status"], "running");
+        oci.delete("a").await?;
+        oci.assert_clean().await
+    });
+}

@@ -161,7 +161,10 @@ impl Containers {
             _ => None,
         };
         let seccomp = container.spec.seccomp(&self.0.filters, first);
-        let plan = spec::exec(oci, &process, env.clone(), best_effort, &seccomp)?;
+        let mut plan = spec::exec(oci, &process, env.clone(), best_effort, &seccomp)?;
+        if let Some(process) = &mut plan.process {
+            process.keyring = spec::session_keyring(&container.spec.id);
+        }
         let start = Start { pid_namespace: Some(PidNamespace::Of(0)), ..start };
         container.shim.start(start, &plan, descriptors, asked.within).await
     }

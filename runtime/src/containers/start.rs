@@ -97,7 +97,7 @@ impl Containers {
 
     pub(super) fn blueprint(&self, spec: &ContainerSpec) -> Result<Blueprint, Error> {
         let settings = &self.0.settings;
-        spec::plan(
+        let mut blueprint = spec::plan(
             &spec.oci,
             &Surroundings {
                 rootfs: &spec.rootfs,
@@ -109,7 +109,11 @@ impl Containers {
                 oom_score_adj_best_effort: settings.oom_score_adj_best_effort,
                 seccomp: spec.seccomp(&self.0.filters, None),
             },
-        )
+        )?;
+        if let Some(process) = &mut blueprint.plan.process {
+            process.keyring = spec::session_keyring(&spec.id);
+        }
+        Ok(blueprint)
     }
 
     /// Leaves a container that could not be started as one that has ended.

@@ -56,6 +56,18 @@ pub(super) fn place(spec: &Spec, id: &str) -> Result<CgroupPath, Error> {
     CgroupPath::parse(&beside.to_string_lossy()).map_err(|_| bad(Path::new(asked), "escapes"))
 }
 
+/// Refuses a cgroup that somebody uses: whoever ends a container kills what is in its cgroup.
+pub(super) fn refuse_used(place: &CgroupPath) -> Result<(), Error> {
+    let hierarchy = hierarchy()?;
+    let used = hierarchy.processes(place)?.len();
+    let why = match (used, hierarchy.is_frozen(place)) {
+        (0, false) => return Ok(()),
+        (0, true) => "the container's cgroup is frozen".to_owned(),
+        _ => format!("the container's cgroup is not empty: {used} processes are in it"),
+    };
+    Err(Error::Spec(format!("linux.cgroupsPath {place}: {why}")))
+}
+
 /// The scope of a container that systemd makes the cgroup of.
 pub(super) fn unit(spec: &Spec, id: &str) -> Result<Unit, Error> {
     let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());

@@ -84,6 +84,11 @@ impl Runtime {
         // Refuses what could not be run, while there is nothing to undo.
         let blueprint = blueprint(&record, request)?;
         let hold = self.reserve(&record.id)?;
+        if let Err(error) = cgroups::refuse_used(&record.cgroup) {
+            // Not by the usual teardown: what is in that cgroup is somebody else's.
+            self.forget(&record.id)?;
+            return Err(error);
+        }
         let made = self
             .save(&record)
             .and_then(|()| self.populate(&mut record, blueprint, gate, console))
@@ -250,7 +255,7 @@ fn blueprint(record: &Record, request: &Create) -> Result<Blueprint, Error> {
         process.plain_lines = request.console_socket.is_none();
         process.preserve_fds = request.preserve_fds + listeners::adopt(process);
         if !request.no_new_keyring {
-            process.keyring = keyring(&record.id);
+            process.keyring = spec::session_keyring(&record.id);
         }
         keep_to_own_capabilities(process, &record.spec)?;
     }
@@ -297,12 +302,6 @@ fn tell_of(request: &Create, newborn: &Newborn) -> Result<(), Error> {
 pub(super) fn send_pidfd(path: &Path, newborn: &Newborn) -> Result<(), Error> {
     let Some(pidfd) = newborn.pidfd() else { return Ok(()) };
     socket::hand_over(path, "pidfd", pidfd).storing("send the pidfd to", path)
-}
-
-/// The session keyring of a container, by the name that other runtimes give it: a process that is
-/// added later joins it by that.
-pub(super) fn keyring(id: &str) -> String {
-    format!("_ses.{id}")
 }
 
 /// Writes a PID file at once: who waits for it never reads half of it.

@@ -13,7 +13,7 @@ use crate::spec;
 
 use super::attend;
 use super::birth::{Cradle, Newborn};
-use super::create::{Console, keep_to_own_capabilities, keyring, send_pidfd, write_pid};
+use super::create::{Console, keep_to_own_capabilities, send_pidfd, write_pid};
 use super::foreground::{Foreground, block_signals};
 use super::record::{Record, Status};
 use super::{Runtime, cgroups, listeners};
@@ -103,8 +103,11 @@ impl Runtime {
     fn enterable(&self, record: &Record, ignore_paused: bool) -> Result<OwnedFd, Error> {
         let status = self.status(record)?;
         let id = &record.id;
-        let refused =
-            || Error::WrongState { id: id.clone(), state: status.name(), verb: "exec in it" };
+        let verb = match status {
+            Status::Paused => "exec in a paused container, without --ignore-paused",
+            _ => "exec in it",
+        };
+        let refused = || Error::WrongState { id: id.clone(), state: status.name(), verb };
         match status {
             Status::Created | Status::Running => {}
             Status::Paused if ignore_paused => {}
@@ -130,7 +133,7 @@ fn execute(
         process.plain_lines = exec.console_socket.is_none();
         process.preserve_fds = exec.preserve_fds + listeners::adopt(process);
         if record.keyring {
-            process.keyring = keyring(&record.id);
+            process.keyring = spec::session_keyring(&record.id);
         }
         keep_to_own_capabilities(process, &record.spec)?;
     }

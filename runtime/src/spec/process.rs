@@ -50,6 +50,12 @@ pub fn exec(
     Ok(Plan { enter, process: Some(planned), ..Plan::default() })
 }
 
+/// The session keyring of a container, by the name that other runtimes give it: a process that is
+/// added later joins it by that.
+pub(crate) fn session_keyring(id: &str) -> String {
+    format!("_ses.{id}")
+}
+
 /// The container's first process.
 pub(super) fn process(spec: &Spec, around: &Surroundings<'_>) -> Result<Process, Error> {
     let process = spec.process().as_ref().ok_or_else(|| at("process", "is missing"))?;
