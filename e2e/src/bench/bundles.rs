@@ -112,8 +112,10 @@ fn profile() -> Result<Value> {
     let reference: Value = serde_json::from_slice(&text)?;
     let groups = reference["syscalls"].as_array().context("rules of the profile")?;
     let for_all = |group: &&Value| {
-        let empty = |key: &str| group["includes"][key].as_array().is_none_or(Vec::is_empty);
-        empty("caps") && empty("arches")
+        let list = |key: &str| group["includes"][key].as_array().cloned().unwrap_or_default();
+        let arches = list("arches");
+        let ours = arches.iter().any(|arch| arch == crate::image::architecture());
+        list("caps").is_empty() && (arches.is_empty() || ours)
     };
     let mut rules = Vec::new();
     for group in groups.iter().filter(for_all) {
