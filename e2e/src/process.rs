@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::place::Place;
+use crate::wait;
 
 /// A running program. Killed when dropped.
 #[derive(Debug)]
@@ -95,6 +96,13 @@ pub fn find(words: &[&str]) -> Vec<i32> {
 pub fn kill(pid: i32) -> Result<()> {
     let target = Pid::from_raw(pid).with_context(|| format!("{pid} is no PID"))?;
     kill_process(target, Signal::KILL).with_context(|| format!("kill {pid}"))
+}
+
+/// Waits until there is no such process, not even one that waits to be reaped.
+pub async fn gone(pid: i32, within: Duration) -> Result<()> {
+    let path = format!("/proc/{pid}");
+    let gone = async || Ok((!Path::new(&path).exists()).then_some(()));
+    wait::until(&format!("process {pid} is gone"), within, gone).await
 }
 
 /// Which namespace a process is in, as `net:[4026531840]`; `process` is a PID or `self`.

@@ -98,8 +98,9 @@ impl<T, E: Into<io::Error>> Attempt<T> for Result<T, E> {
 /// it has come that far: the failure is reported there.
 pub(crate) fn run(plan: &Plan, given: &Inheritance<'_>) -> (Fault, Option<OwnedFd>) {
     let mut starter = None;
-    let ready = prepare(plan, given)
-        .and_then(|(procfs, agent)| settle(plan, procfs, given, agent, &mut starter));
+    let process = plan.process.clone().unwrap_or_default();
+    let ready = prepare(plan, &process, given)
+        .and_then(|(procfs, agent)| settle(plan, process, procfs, given, agent, &mut starter));
     match ready.and_then(|settled| become_program(plan, &settled, given, starter.as_ref())) {
         Ok(never) => match never {},
         Err(fault) => (fault, starter),
@@ -109,14 +110,14 @@ pub(crate) fn run(plan: &Plan, given: &Inheritance<'_>) -> (Fault, Option<OwnedF
 /// Everything that needs the privileges of the shim and the view of the host.
 fn prepare(
     plan: &Plan,
+    process: &Process,
     given: &Inheritance<'_>,
 ) -> Result<(Procfs, Option<seccomp::Agent>), Fault> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .attempt(Step::Clone, || "become undumpable")?;
     let mut agent = seccomp::connect(plan)?;
     let procfs = Procfs::open().attempt(Step::Clone, || "take hold of /proc")?;
-    let process = plan.process.clone().unwrap_or_default();
-    identity::adjust_oom_score(&process, &procfs)?;
+    identity::adjust_oom_score(process, &procfs)?;
     let host = kernel::Host::look(plan, &procfs)?;
     let null = plan.root.is_none().then(|| streams::prepare(given)).transpose()?.flatten();
     namespaces::enter(plan, given)?;
@@ -124,7 +125,7 @@ fn prepare(
     let material = Material::gather(plan, given)?;
     namespaces::prepare_time(plan, &procfs)?;
     if let Some(users) = &material.users {
-        identity::allow_limits(&process)?;
+        identity::allow_limits(process)?;
         users::enter(users.as_fd())?;
     }
     if let Some(kinds) = plan.rebirth {
@@ -138,7 +139,7 @@ fn prepare(
         Some(root) => {
             kernel::set_names(plan)?;
             kernel::set_parameters(plan, &procfs, &host)?;
-            build_root(plan, root, material, given)?;
+            build_root(plan, process, root, material, given)?;
         }
     }
     Ok((procfs, agent))
@@ -147,11 +148,11 @@ fn prepare(
 /// Puts the root file system together and moves into it.
 fn build_root(
     plan: &Plan,
+    process: &Process,
     root: &crate::plan::Root,
     material: Material,
     given: &Inheritance<'_>,
 ) -> Result<(), Fault> {
-    let process = plan.process.clone().unwrap_or_default();
     let over = material.users.is_some();
     let directory = root::attach(root, material.root, over)?;
     mounts::mount_all(&directory, &plan.mounts, material.mounts, material.mapper.as_ref())?;
@@ -161,9 +162,9 @@ fn build_root(
         report_namespaces(given.report)
             .attempt(Step::Namespaces, || "wait for who uses the namespaces")?;
     }
-    hooks::run(Kind::CreateContainer, plan, &process)?;
+    hooks::run(Kind::CreateContainer, plan, process)?;
     if process.terminal {
-        console::open(&directory, &process, given)?;
+        console::open(&directory, process, given)?;
     } else {
         streams::install(given, &directory)?;
     }
@@ -183,12 +184,12 @@ struct Settled {
 /// there, with its final identity, until `starter` has come.
 fn settle(
     plan: &Plan,
+    mut process: Process,
     procfs: Procfs,
     given: &Inheritance<'_>,
     agent: Option<seccomp::Agent>,
     starter: &mut Option<OwnedFd>,
 ) -> Result<Settled, Fault> {
-    let mut process = plan.process.clone().unwrap_or_default();
     let pause = process.program == crate::plan::Program::Pause as i32;
     if plan.root.is_none() && process.terminal {
         console::open_here(&process, given)?;

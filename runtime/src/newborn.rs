@@ -141,8 +141,8 @@ pub(crate) fn go_on(child: BorrowedFd<'_>) -> io::Result<()> {
     socket::send(child, &[0], &[])
 }
 
-/// Says that all is ready but the start, and waits for a signal that ends it, or for who connects to `gate`, the socket that
-/// the child listens on: to that one it reports from then on.
+/// Says that all is ready but the start, and waits for a signal that ends it, or for who connects
+/// to `gate`, the socket that the child listens on: to that one it reports from then on.
 pub(crate) fn wait_at_gate(to: BorrowedFd<'_>, gate: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let signals = deadly_signals()?;
     socket::send(to, &[READY], &[])?;

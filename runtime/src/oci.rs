@@ -37,6 +37,7 @@ mod state;
 mod template;
 mod update;
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 pub use create::Create;
@@ -54,6 +55,7 @@ pub use update::{IntelRdt, Update};
 
 pub use crate::clock::rfc3339 as timestamp;
 
+use crate::cgroup::Hierarchy;
 use crate::error::Error;
 use crate::sys::clone::SingleThreaded;
 
@@ -61,12 +63,23 @@ use crate::sys::clone::SingleThreaded;
 #[derive(Clone, Debug)]
 pub struct Runtime {
     root: PathBuf,
+    /// Opened when it is first asked for.
+    hierarchy: OnceCell<Hierarchy>,
 }
 
 impl Runtime {
     /// Takes the directory of all containers' records, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), hierarchy: OnceCell::new() }
+    }
+
+    /// The hierarchy of cgroup version 2.
+    fn hierarchy(&self) -> Result<&Hierarchy, Error> {
+        if let Some(hierarchy) = self.hierarchy.get() {
+            return Ok(hierarchy);
+        }
+        let opened = cgroups::hierarchy()?;
+        Ok(self.hierarchy.get_or_init(|| opened))
     }
 }
 

@@ -77,7 +77,7 @@ fn an_end_has_its_own_time_and_not_that_of_the_first_look() {
         node.daemon.process()?.signal(Signal::STOP)?;
         for pid in pids {
             process::kill(pid)?;
-            gone(pid).await?;
+            process::gone(pid, Duration::from_secs(5)).await?;
         }
         // The shim turned to the second when it was done with the first.
         let after = now();
@@ -87,11 +87,6 @@ fn an_end_has_its_own_time_and_not_that_of_the_first_look() {
         pod.delete().await?;
         audit.assert_clean().await
     });
-}
-
-async fn gone(pid: i32) -> Result<()> {
-    let gone = async || Ok((!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
-    wait::until(&format!("process {pid} is gone"), Duration::from_secs(5), gone).await
 }
 
 #[test]

@@ -77,14 +77,6 @@ async fn sleeper(node: &Node, handler: &str) -> Result<(Pod, Container)> {
     Ok((pod, sleeper))
 }
 
-async fn gone(pid: i32) -> Result<()> {
-    let path = format!("/proc/{pid}");
-    wait::until(&format!("{pid} is gone"), SOON, async || {
-        Ok((!Path::new(&path).exists()).then_some(()))
-    })
-    .await
-}
-
 #[test]
 fn a_container_is_what_was_asked_for() {
     place::native(async |place| {
@@ -248,7 +240,7 @@ fn it_is_asked_to_stop_and_then_killed() {
             let pid = stubborn.pid().await?;
             stubborn.stop(0).await?;
             assert_eq!(stubborn.status().await?.exit_code, 137, "{handler}");
-            gone(pid).await?;
+            process::gone(pid, SOON).await?;
             stubborn.remove().await?;
             pod.delete().await?;
         }
@@ -343,7 +335,7 @@ fn the_daemon_may_go_and_come_again() {
         let before = now();
         for (.., [_, polite]) in &left {
             kill_process(Pid::from_raw(*polite).context("a PID")?, Signal::TERM)?;
-            gone(*polite).await?;
+            process::gone(*polite, SOON).await?;
         }
         let after = now();
         node.daemon.start().await?;

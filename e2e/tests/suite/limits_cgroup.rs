@@ -2,14 +2,13 @@
 //! and what the kernel does about it is what the daemon tells.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use berth_e2e::client::cri::{
     ContainerStatus, LinuxContainerResources, PodSandboxState, UInt64Value,
 };
-use berth_e2e::client::{Code, Container, ContainerSpec, Pod, assert_refused, container, pod};
+use berth_e2e::client::{Code, ContainerSpec, Pod, assert_refused, container, pod};
 use berth_e2e::daemon::{Engine, Setup};
 use berth_e2e::node::Node;
 use berth_e2e::{network, place, process, wait};
@@ -19,20 +18,11 @@ const MIB: i64 = 1 << 20;
 /// The test boots a kernel, in which all that forks is slow.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// What one file of a container's cgroup says.
-async fn says(container: &Container, file: &str) -> Result<String> {
-    let info = container.info().await?;
-    let cgroup = info["cgroup"].as_str().context("a cgroup")?;
-    let path = PathBuf::from(format!("{CGROUPS}{cgroup}/{file}"));
-    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    Ok(text.trim_end().to_owned())
-}
-
 /// Runs a container that does nothing, and compares its cgroup with a table.
 async fn limited(pod: &Pod, spec: ContainerSpec, table: &[(&str, &str)]) -> Result<()> {
     let app = pod.run(spec.cmd(["/bin/sleep", "inf"])).await?;
     for (file, expected) in table {
-        assert_eq!(says(&app, file).await?, *expected, "{file}");
+        assert_eq!(app.cgroup_says(file).await?, *expected, "{file}");
     }
     app.stop(0).await?;
     assert_eq!(app.status().await?.reason, "Error", "killed, and not for memory");
@@ -139,7 +129,7 @@ async fn changed(pod: &Pod, spec: ContainerSpec) -> Result<()> {
     ];
     let as_told = async || -> Result<()> {
         for (file, expected) in table {
-            assert_eq!(says(&app, file).await?, expected, "{file}");
+            assert_eq!(app.cgroup_says(file).await?, expected, "{file}");
         }
         let told = app.status().await?.resources.and_then(|told| told.linux).context("limits")?;
         assert_eq!((told.cpu_shares, told.cpu_quota, told.cpu_period), (512, 50_000, 100_000));
@@ -189,7 +179,7 @@ async fn out_of_memory(pod: &Pod, spec: &impl Fn(&str) -> ContainerSpec) -> Resu
     );
     let parent = pod.run(parent).await?;
     parent.wait_for_log("code 137").await?;
-    assert!(says(&parent, "memory.events").await?.contains("oom_kill 1"));
+    assert!(parent.cgroup_says("memory.events").await?.contains("oom_kill 1"));
     parent.stop(0).await?;
     assert_eq!(how(parent.wait_for_exit().await?), (137, "Error".to_owned()));
 

@@ -1,7 +1,6 @@
 //! berthd goes and comes again, in any way, while pods run: nothing of theirs is touched, nothing
 //! that happened meanwhile is lost.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -42,14 +41,6 @@ async fn inventory(client: &Client) -> Result<String> {
         told += &format!("{:#?}\n", client.container(&container.id).status().await?);
     }
     Ok(told)
-}
-
-async fn gone(pid: i32) -> Result<()> {
-    let path = format!("/proc/{pid}");
-    wait::until(&format!("{pid} is gone"), SOON, async || {
-        Ok((!Path::new(&path).exists()).then_some(()))
-    })
-    .await
 }
 
 #[test]
@@ -104,7 +95,7 @@ fn what_was_there_is_there_after_a_kill_and_after_a_sigterm() {
             client.pod(id).delete().await?;
         }
         for pid in pids {
-            gone(pid).await?;
+            process::gone(pid, SOON).await?;
         }
         audit.assert_clean().await
     });
@@ -132,8 +123,8 @@ fn an_end_without_the_daemon_is_told_exactly() {
         let before = now();
         kill_process(Pid::from_raw(first).context("a PID")?, Signal::TERM)?;
         process::kill(second)?;
-        gone(first).await?;
-        gone(second).await?;
+        process::gone(first, SOON).await?;
+        process::gone(second, SOON).await?;
         let after = now();
         node.daemon.start().await?;
         node.client = node.daemon.client().await?;
@@ -155,7 +146,7 @@ fn an_end_without_the_daemon_is_told_exactly() {
         // The whole pod may end as well.
         node.daemon.kill().await?;
         process::kill(pause)?;
-        gone(pause).await?;
+        process::gone(pause, SOON).await?;
         node.daemon.start().await?;
         node.client = node.daemon.client().await?;
         let pod = node.client.pod(&pod.id);
@@ -222,7 +213,7 @@ fn a_pod_that_lost_its_shim_with_the_daemon_is_told_and_can_be_removed() {
         assert_eq!(shims.len(), 1);
         node.daemon.kill().await?;
         process::kill(shims[0])?;
-        gone(shims[0]).await?;
+        process::gone(shims[0], SOON).await?;
         node.daemon.start().await?;
         node.client = node.daemon.client().await?;
 
@@ -232,7 +223,7 @@ fn a_pod_that_lost_its_shim_with_the_daemon_is_told_and_can_be_removed() {
         let status = app.wait_for_exit().await?;
         assert_eq!((status.exit_code, status.reason.as_str()), (255, "Unknown"));
         assert!(status.message.contains("shim"), "{}", status.message);
-        gone(pid).await?;
+        process::gone(pid, SOON).await?;
         assert_refused(app.exec(["true"]).await, Code::FailedPrecondition, &["exited"]);
         node.client.container(&never.id).start().await.expect_err("nobody can be its parent");
         pod.delete().await?;
@@ -261,7 +252,7 @@ fn after_a_reboot_pods_are_not_ready_and_can_be_removed() {
         for pid in pids {
             // Its parent's death may have taken it along.
             let _ = process::kill(pid);
-            gone(pid).await?;
+            process::gone(pid, SOON).await?;
         }
         unmount(&pin, UnmountFlags::DETACH)?;
         std::fs::remove_dir_all(&node.daemon.dirs().state)?;

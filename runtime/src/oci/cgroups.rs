@@ -41,9 +41,7 @@ fn mount_point() -> Result<Option<PathBuf>, Error> {
 /// The cgroup of a container: `linux.cgroupsPath`; a relative one, or the id where there is
 /// none, lies beside the cgroup of this process, which has processes and so takes no others.
 pub(super) fn place(spec: &Spec, id: &str) -> Result<CgroupPath, Error> {
-    let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
-    let asked = asked.map(|path| path.to_str().ok_or_else(|| bad(path, "is not UTF-8")));
-    let asked = asked.transpose()?.filter(|path| !path.is_empty()).unwrap_or(id);
+    let asked = asked(spec)?.filter(|path| !path.is_empty()).unwrap_or(id);
     if asked.starts_with('/') {
         return CgroupPath::parse(asked).map_err(|_| bad(Path::new(asked), "is no cgroup's path"));
     }
@@ -57,8 +55,7 @@ pub(super) fn place(spec: &Spec, id: &str) -> Result<CgroupPath, Error> {
 }
 
 /// Refuses a cgroup that somebody uses: whoever ends a container kills what is in its cgroup.
-pub(super) fn refuse_used(place: &CgroupPath) -> Result<(), Error> {
-    let hierarchy = hierarchy()?;
+pub(super) fn refuse_used(hierarchy: &Hierarchy, place: &CgroupPath) -> Result<(), Error> {
     let used = hierarchy.processes(place)?.len();
     let why = match (used, hierarchy.is_frozen(place)) {
         (0, false) => return Ok(()),
@@ -70,9 +67,13 @@ pub(super) fn refuse_used(place: &CgroupPath) -> Result<(), Error> {
 
 /// The scope of a container that systemd makes the cgroup of.
 pub(super) fn unit(spec: &Spec, id: &str) -> Result<Unit, Error> {
+    Unit::parse(asked(spec)?.unwrap_or_default(), id)
+}
+
+/// `linux.cgroupsPath`, if there is one.
+fn asked(spec: &Spec) -> Result<Option<&str>, Error> {
     let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
-    let asked = asked.map(|path| path.to_str().ok_or_else(|| bad(path, "is not UTF-8")));
-    Unit::parse(asked.transpose()?.unwrap_or_default(), id)
+    asked.map(|path| path.to_str().ok_or_else(|| bad(path, "is not UTF-8"))).transpose()
 }
 
 fn own_in(cgroups: &str) -> Option<&str> {
@@ -82,10 +83,9 @@ fn own_in(cgroups: &str) -> Option<&str> {
 /// The cgroup that another process of a container is born in: the container's, or that of its
 /// first process where the container's is gone or takes no processes, because a container that
 /// manages its own cgroups has moved them further down.
-pub(super) fn of_process(record: &Record) -> Result<CgroupPath, Error> {
-    let hierarchy = hierarchy()?;
+pub(super) fn of_process(hierarchy: &Hierarchy, record: &Record) -> Result<CgroupPath, Error> {
     let gone = !hierarchy.exists(&record.cgroup);
-    let Some(life) = record.process.filter(|_| gone || is_divided(&hierarchy, record)) else {
+    let Some(life) = record.process.filter(|_| gone || is_divided(hierarchy, record)) else {
         return Ok(record.cgroup.clone());
     };
     let file = format!("/proc/{}/cgroup", life.pid);

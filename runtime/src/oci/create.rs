@@ -66,7 +66,7 @@ impl Runtime {
         let spec = load(&request.bundle)?;
         require_console(&spec, request)?;
         let mut console = Console { socket: request.console_socket.as_deref(), master: None };
-        let (_hold, newborn) = self.make(request, spec, Gate::Closed, &mut console)?;
+        let (_hold, _, newborn) = self.make(request, spec, Gate::Closed, &mut console)?;
         newborn.keep();
         Ok(())
     }
@@ -78,13 +78,15 @@ impl Runtime {
         spec: Spec,
         gate: Gate,
         console: &mut Console<'_>,
-    ) -> Result<(Hold, Newborn), Error> {
+    ) -> Result<(Hold, Record, Newborn), Error> {
         let bundle = absolute(&request.bundle)?;
         let mut record = describe(request, spec, bundle)?;
         // Refuses what could not be run, while there is nothing to undo.
         let blueprint = blueprint(&record, request)?;
         let hold = self.reserve(&record.id)?;
-        if let Err(error) = cgroups::refuse_used(&record.cgroup) {
+        if let Err(error) =
+            self.hierarchy().and_then(|cgroups| cgroups::refuse_used(cgroups, &record.cgroup))
+        {
             // Not by the usual teardown: what is in that cgroup is somebody else's.
             self.forget(&record.id)?;
             return Err(error);
@@ -94,7 +96,7 @@ impl Runtime {
             .and_then(|()| self.populate(&mut record, blueprint, gate, console))
             .and_then(|newborn| tell_of(request, &newborn).map(|()| newborn));
         match made {
-            Ok(newborn) => Ok((hold, newborn)),
+            Ok(newborn) => Ok((hold, record, newborn)),
             Err(error) => {
                 // The first error is the one that matters.
                 let _ = self.tear_down(&record);
@@ -111,7 +113,7 @@ impl Runtime {
         console: &mut Console<'_>,
     ) -> Result<Newborn, Error> {
         let Blueprint { mut plan, pid_namespace, open } = blueprint;
-        let hierarchy = cgroups::hierarchy()?;
+        let hierarchy = self.hierarchy()?;
         let claim = Claim::of(record)?;
         hierarchy.create(&record.cgroup, &spec::all_resources(&record.spec))?;
         let cgroup = hierarchy.open_cgroup(&record.cgroup)?;

@@ -8,7 +8,7 @@ use crate::error::{Error, Storing as _};
 use super::attend;
 use super::life::wait_for;
 use super::record::{Record, Status};
-use super::{Runtime, cgroups, scope};
+use super::{Runtime, scope};
 
 /// How long a killed process may take to go.
 const DEATH: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -42,7 +42,7 @@ impl Runtime {
     /// Ends what is left of a container and removes it. May be called at any time, any number
     /// of times.
     pub(super) fn tear_down(&self, record: &Record) -> Result<(), Error> {
-        let hierarchy = cgroups::hierarchy()?;
+        let hierarchy = self.hierarchy()?;
         if let Some(life) = record.process
             && let Some(pidfd) = life.open().storing("open the process of", &record.id)?
         {

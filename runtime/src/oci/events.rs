@@ -11,10 +11,11 @@ use rustix::fs::{Mode, OFlags, openat};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::cgroup::oom::oom_kills;
 use crate::error::{Error, Storing as _};
 
+use super::Runtime;
 use super::record::Record;
-use super::{Runtime, cgroups};
 
 /// Something to tell of a container.
 #[derive(Clone, Debug, Serialize)]
@@ -35,7 +36,7 @@ impl Runtime {
     pub fn statistics(&self, id: &str) -> Result<Event, Error> {
         let record = self.load(id)?;
         self.living(&record)?;
-        let cgroup = cgroups::hierarchy()?.open_cgroup(&record.cgroup)?;
+        let cgroup = self.hierarchy()?.open_cgroup(&record.cgroup)?;
         Ok(statistics(id, cgroup.as_fd()))
     }
 
@@ -52,11 +53,11 @@ impl Runtime {
     ) -> Result<(), Error> {
         let record = self.load(id)?;
         let process = self.living(&record)?;
-        let cgroup = cgroups::hierarchy()?.open_cgroup(&record.cgroup)?;
+        let cgroup = self.hierarchy()?.open_cgroup(&record.cgroup)?;
         let interval = Timespec::try_from(interval).unwrap_or(Timespec { tv_sec: 5, tv_nsec: 0 });
         // Where the memory controller is missing there is no such file, and no such event.
         let memory = open(cgroup.as_fd(), "memory.events").ok();
-        let mut killed = killed(cgroup.as_fd());
+        let mut killed = oom_kills(cgroup.as_fd());
         loop {
             let mut fds = vec![PollFd::new(&process, PollFlags::IN)];
             fds.extend(memory.as_ref().map(|file| PollFd::new(file, PollFlags::PRI)));
@@ -65,7 +66,7 @@ impl Runtime {
             if fds.first().is_some_and(|process| !process.revents().is_empty()) {
                 return Ok(());
             }
-            let now = self::killed(cgroup.as_fd());
+            let now = oom_kills(cgroup.as_fd());
             if now > killed {
                 killed = now;
                 tell(&Event { kind: "oom", id: id.to_owned(), data: None }).storing("print", id)?;
@@ -164,11 +165,6 @@ fn size_of_page(directory: &str) -> Option<String> {
         _ if kib.is_multiple_of(1 << 10) => format!("{}MB", kib >> 10),
         _ => format!("{kib}KB"),
     })
-}
-
-fn killed(cgroup: BorrowedFd<'_>) -> u64 {
-    let events = table(&text(cgroup, "memory.events"));
-    events.get("oom_kill").and_then(Value::as_u64).unwrap_or(0)
 }
 
 fn open(cgroup: BorrowedFd<'_>, file: &str) -> io::Result<OwnedFd> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process, User};
 
+use crate::cgroup::Hierarchy;
 use crate::error::{Error, Storing as _};
 use crate::newborn::Nest;
 use crate::seccomp::Filters;
@@ -84,7 +85,8 @@ impl Runtime {
         require_console(&process, exec)?;
         let signals = if exec.detach { None } else { Some(block_signals()?) };
         let mut console = Console { socket: exec.console_socket.as_deref(), master: None };
-        let newborn = execute(&record, &init, &process, exec, &mut console)?;
+        let hierarchy = self.hierarchy()?;
+        let newborn = execute(hierarchy, &record, &init, &process, exec, &mut console)?;
         if let Some(path) = &exec.pidfd_socket {
             send_pidfd(path, &newborn)?;
         }
@@ -119,6 +121,7 @@ impl Runtime {
 }
 
 fn execute(
+    hierarchy: &Hierarchy,
     record: &Record,
     init: &OwnedFd,
     process: &Process,
@@ -137,10 +140,9 @@ fn execute(
         }
         keep_to_own_capabilities(process, &record.spec)?;
     }
-    let hierarchy = cgroups::hierarchy()?;
     let place = match &exec.cgroup {
         Some(below) => cgroups::below(&record.cgroup, below)?,
-        None => cgroups::of_process(record)?,
+        None => cgroups::of_process(hierarchy, record)?,
     };
     let cgroup = hierarchy.open_cgroup(&place)?;
     let home = fs::File::open("/proc/self/ns/pid").storing("open", "/proc/self/ns/pid")?;

@@ -3,8 +3,8 @@
 use crate::error::{Error, Storing as _};
 use crate::sys;
 
+use super::Runtime;
 use super::record::{Record, Status};
-use super::{Runtime, cgroups};
 
 impl Runtime {
     /// Sends a signal to the first process of a container. `SIGKILL` ends all of its processes
@@ -21,7 +21,7 @@ impl Runtime {
             verb: "signal it: container not running",
         };
         if status == Status::Stopped && signal == libc::SIGKILL && self.has_survivors(&record)? {
-            return cgroups::hierarchy()?.kill(&record.cgroup);
+            return self.hierarchy()?.kill(&record.cgroup);
         }
         if !matches!(status, Status::Created | Status::Running | Status::Paused) {
             return Err(refused());
@@ -31,7 +31,7 @@ impl Runtime {
         sys::signal::send(std::os::fd::AsFd::as_fd(&pidfd), signal)
             .storing("signal the process of", id)?;
         if signal == libc::SIGKILL {
-            cgroups::hierarchy()?.kill(&record.cgroup)?;
+            self.hierarchy()?.kill(&record.cgroup)?;
         }
         Ok(())
     }
@@ -39,8 +39,7 @@ impl Runtime {
     /// Whether processes of a container have outlived its first one, which a PID namespace of
     /// its own does not let them.
     fn has_survivors(&self, record: &Record) -> Result<bool, Error> {
-        let hierarchy = cgroups::hierarchy()?;
-        Ok(hierarchy.exists(&record.cgroup) && !hierarchy.processes(&record.cgroup)?.is_empty())
+        Ok(!self.hierarchy()?.processes(&record.cgroup)?.is_empty())
     }
 
     /// Sends a signal to all processes of a container, whether its first one has ended or not.
@@ -49,7 +48,7 @@ impl Runtime {
     /// [`Error::NotFound`], or what the kernel answers.
     pub fn kill_all(&self, id: &str, signal: i32) -> Result<(), Error> {
         let record = self.load(id)?;
-        let hierarchy = cgroups::hierarchy()?;
+        let hierarchy = self.hierarchy()?;
         if signal == libc::SIGKILL {
             return hierarchy.kill(&record.cgroup);
         }

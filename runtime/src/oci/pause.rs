@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 
+use super::Runtime;
 use super::record::Status;
-use super::{Runtime, cgroups};
 
 impl Runtime {
     /// Freezes all processes of a container, and returns when they are.
@@ -27,7 +27,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::NotFound`], or what the kernel answers.
     pub fn processes(&self, id: &str) -> Result<Vec<i32>, Error> {
-        cgroups::hierarchy()?.processes(&self.load(id)?.cgroup)
+        self.hierarchy()?.processes(&self.load(id)?.cgroup)
     }
 
     fn turn(
@@ -43,6 +43,6 @@ impl Runtime {
         if !from.contains(&status) {
             return Err(Error::WrongState { id: id.to_owned(), state: status.name(), verb });
         }
-        cgroups::hierarchy()?.freeze(&record.cgroup, freeze)
+        self.hierarchy()?.freeze(&record.cgroup, freeze)
     }
 }

@@ -33,8 +33,8 @@ impl Runtime {
         }
         let signals = if stays { Some(block_signals()?) } else { None };
         let mut console = Console { socket: request.console_socket.as_deref(), master: None };
-        let (hold, newborn) = self.make(request, spec, Gate::Open, &mut console)?;
-        if let Err(error) = attend::started(&self.load(&request.id)?, newborn.pid()) {
+        let (hold, record, newborn) = self.make(request, spec, Gate::Open, &mut console)?;
+        if let Err(error) = attend::started(&record, newborn.pid()) {
             drop((newborn, hold));
             // The first error is the one that matters.
             let _ = self.delete(&request.id, true);

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::error::{Error, Storing as _};
 
+use super::Runtime;
 use super::record::{Record, Status};
-use super::{Runtime, cgroups};
 
 /// The state of a container, as the OCI runtime specification has it (`runtime.md`, "State"),
 /// and as other runtimes add to it.
@@ -74,7 +74,7 @@ impl Runtime {
         if life.open().storing("look at the process of", &record.id)?.is_none() {
             return Ok(Status::Stopped);
         }
-        if cgroups::hierarchy()?.is_frozen(&record.cgroup) {
+        if self.hierarchy()?.is_frozen(&record.cgroup) {
             return Ok(Status::Paused);
         }
         Ok(if self.has_gate(&record.id) { Status::Created } else { Status::Running })

@@ -7,8 +7,8 @@ use crate::error::{Error, Storing as _};
 use crate::rdt::Resctrl;
 use crate::spec;
 
+use super::Runtime;
 use super::record::{Record, Status};
-use super::{Runtime, cgroups};
 
 /// What is to change.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +47,7 @@ impl Runtime {
             asked.remove("devices");
         }
         let all = merged(&spec::all_resources(&record.spec), &asked)?;
-        cgroups::hierarchy()?.update(&record.cgroup, &completed(&asked, &all)?)?;
+        self.hierarchy()?.update(&record.cgroup, &completed(&asked, &all)?)?;
         remember(&mut record, all);
         if update.rdt != IntelRdt::default() {
             update_rdt(&mut record, &update.rdt)?;

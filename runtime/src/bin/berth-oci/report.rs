@@ -2,7 +2,6 @@
 //! beside them: warnings, and with `--debug` what is done, in that log or, without one, on
 //! standard error.
 
-use std::error::Error;
 use std::fmt::{Debug, Write as _};
 use std::fs::File;
 use std::io::Write as _;
@@ -60,7 +59,7 @@ pub(crate) fn begin(global: &Global) {
 
 /// Tells an error with all its causes.
 pub(crate) fn failed(global: &Global, error: &anyhow::Error) {
-    let text = chain(error.as_ref());
+    let text = format!("{error:#}");
     // What keeps a program from running is about that program: as a shell would say it.
     let fault = error.downcast_ref().and_then(berth_runtime::Error::start_fault);
     let _ = match fault {
@@ -73,17 +72,6 @@ pub(crate) fn failed(global: &Global, error: &anyhow::Error) {
     if global.log.is_some() {
         Log::of(global).write("error", &text);
     }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 impl Subscriber for Log {
