@@ -1,17 +1,15 @@
 //! `create`: everything but the start.
 
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::Spec;
 use rustix::net::SocketFlags;
-use rustix::thread::CapabilitySet;
 
 use crate::error::{Error, Storing as _};
 use crate::newborn::Nest;
-use crate::plan::{Handle, Process};
+use crate::plan::Handle;
 use crate::protocol::PidNamespace;
 use crate::seccomp::Filters;
 use crate::socket;
@@ -19,10 +17,11 @@ use crate::spec::{self, Blueprint, Rootfs, Surroundings};
 
 use super::attend::{self, Attendant};
 use super::birth::{Cradle, Newborn, Parent};
+use super::handover::Handover;
 use super::life::Life;
 use super::record::{GATE, Hold, Record, absolute};
 use super::scope::Claim;
-use super::{Runtime, cgroups, listeners};
+use super::{Runtime, cgroups};
 
 /// A container to create.
 #[derive(Clone, Debug, Default)]
@@ -33,14 +32,8 @@ pub struct Create {
     pub systemd: bool,
     /// The directory with its `config.json`.
     pub bundle: PathBuf,
-    /// The socket that the master of its terminal is sent to.
-    pub console_socket: Option<PathBuf>,
-    /// The file that its PID is written to.
-    pub pid_file: Option<PathBuf>,
-    /// The socket that a pidfd of its first process is sent to.
-    pub pidfd_socket: Option<PathBuf>,
-    /// How many descriptors from 3 on it inherits.
-    pub preserve_fds: u32,
+    /// What passes between its first process and the caller.
+    pub handover: Handover,
     /// Whether its root is moved over the host's instead of pivoted into.
     pub no_pivot: bool,
     /// Whether it stays in the session keyring of its creator.
@@ -65,7 +58,7 @@ impl Runtime {
     pub fn create(&self, request: &Create) -> Result<(), Error> {
         let spec = load(&request.bundle)?;
         require_console(&spec, request)?;
-        let mut console = Console { socket: request.console_socket.as_deref(), master: None };
+        let mut console = request.handover.console();
         let (_hold, _, newborn) = self.make(request, spec, Gate::Closed, &mut console)?;
         newborn.keep();
         Ok(())
@@ -94,7 +87,7 @@ impl Runtime {
         let made = self
             .save(&record)
             .and_then(|()| self.populate(&mut record, blueprint, gate, console))
-            .and_then(|newborn| tell_of(request, &newborn).map(|()| newborn));
+            .and_then(|newborn| request.handover.tell_of(&newborn).map(|()| newborn));
         match made {
             Ok(newborn) => Ok((hold, record, newborn)),
             Err(error) => {
@@ -189,7 +182,7 @@ pub(super) fn load(bundle: &Path) -> Result<Spec, Error> {
 /// A process with a terminal that nobody would hold, or the other way round.
 fn require_console(spec: &Spec, request: &Create) -> Result<(), Error> {
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
-    match (terminal, &request.console_socket) {
+    match (terminal, &request.handover.console_socket) {
         (true, None) => Err(Error::Spec(
             "process.terminal needs --console-socket when the runtime does not stay".to_owned(),
         )),
@@ -253,63 +246,10 @@ fn blueprint(record: &Record, request: &Create) -> Result<Blueprint, Error> {
     };
     let mut blueprint = spec::plan(&record.spec, &around)?;
     if let Some(process) = &mut blueprint.plan.process {
-        // Nobody's terminal but ours.
-        process.plain_lines = request.console_socket.is_none();
-        process.preserve_fds = request.preserve_fds + listeners::adopt(process);
-        if !request.no_new_keyring {
-            process.keyring = spec::session_keyring(&record.id);
-        }
-        keep_to_own_capabilities(process, &record.spec)?;
+        request.handover.equip(process, record)?;
     }
     if let Some(hooks) = &mut blueprint.plan.hooks {
         hooks.about = attend::about(record);
     }
     Ok(blueprint)
-}
-
-/// Takes away what this process cannot give: the specification wants a container that starts
-/// without it, and a warning. In a user namespace of its own it has everything.
-pub(super) fn keep_to_own_capabilities(process: &mut Process, spec: &Spec) -> Result<(), Error> {
-    let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
-    if namespaces.into_iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
-        return Ok(());
-    }
-    let own =
-        rustix::thread::capabilities(None).storing("read the capabilities in", "/proc/self")?;
-    let Some(sets) = &mut process.capabilities else { return Ok(()) };
-    let missing = (sets.permitted | sets.effective | sets.ambient) & !own.permitted.bits();
-    for (name, _) in CapabilitySet::from_bits_retain(missing).iter_names() {
-        tracing::warn!(
-            "process.capabilities: can't grant CAP_{name}: this process lacks it, ignoring"
-        );
-    }
-    for set in [&mut sets.permitted, &mut sets.effective, &mut sets.inheritable, &mut sets.ambient]
-    {
-        *set &= own.permitted.bits();
-    }
-    Ok(())
-}
-
-fn tell_of(request: &Create, newborn: &Newborn) -> Result<(), Error> {
-    if let Some(path) = &request.pidfd_socket {
-        send_pidfd(path, newborn)?;
-    }
-    match &request.pid_file {
-        Some(path) => write_pid(path, newborn.pid()),
-        None => Ok(()),
-    }
-}
-
-/// Sends a pidfd of a new process to who listens at `path`.
-pub(super) fn send_pidfd(path: &Path, newborn: &Newborn) -> Result<(), Error> {
-    let Some(pidfd) = newborn.pidfd() else { return Ok(()) };
-    socket::hand_over(path, "pidfd", pidfd).storing("send the pidfd to", path)
-}
-
-/// Writes a PID file at once: who waits for it never reads half of it.
-pub(super) fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}"));
-    let written: io::Result<()> = fs::write(&temporary, pid.to_string());
-    written.and_then(|()| fs::rename(&temporary, path)).storing("write", path)
 }

@@ -14,10 +14,11 @@ use crate::spec;
 
 use super::attend;
 use super::birth::{Cradle, Newborn};
-use super::create::{Console, keep_to_own_capabilities, send_pidfd, write_pid};
+use super::create::Console;
 use super::foreground::{Foreground, block_signals};
+use super::handover::Handover;
 use super::record::{Record, Status};
-use super::{Runtime, cgroups, listeners};
+use super::{Runtime, cgroups};
 
 /// What to execute, and where.
 #[derive(Clone, Debug)]
@@ -28,14 +29,8 @@ pub struct Exec {
     pub target: Target,
     /// Whether this process does not wait for it.
     pub detach: bool,
-    /// The socket that the master of its terminal is sent to.
-    pub console_socket: Option<PathBuf>,
-    /// The file that its PID is written to.
-    pub pid_file: Option<PathBuf>,
-    /// The socket that a pidfd of it is sent to.
-    pub pidfd_socket: Option<PathBuf>,
-    /// How many descriptors from 3 on it inherits.
-    pub preserve_fds: u32,
+    /// What passes between it and the caller.
+    pub handover: Handover,
     /// Whether a paused container will do: the process starts to run when it is resumed.
     pub ignore_paused: bool,
     /// A cgroup below the container's, by its path from there.
@@ -84,15 +79,10 @@ impl Runtime {
         let process = process(&record, &exec.target)?;
         require_console(&process, exec)?;
         let signals = if exec.detach { None } else { Some(block_signals()?) };
-        let mut console = Console { socket: exec.console_socket.as_deref(), master: None };
+        let mut console = exec.handover.console();
         let hierarchy = self.hierarchy()?;
         let newborn = execute(hierarchy, &record, &init, &process, exec, &mut console)?;
-        if let Some(path) = &exec.pidfd_socket {
-            send_pidfd(path, &newborn)?;
-        }
-        if let Some(path) = &exec.pid_file {
-            write_pid(path, newborn.pid())?;
-        }
+        exec.handover.tell_of(&newborn)?;
         match (newborn.keep(), signals) {
             (Some(child), Some(signals)) => {
                 Foreground { child, master: console.master, signals }.wait()
@@ -133,12 +123,7 @@ fn execute(
     let seccomp = record.seccomp(&filters, record.process.map(|life| life.pid));
     let mut plan = spec::exec(&record.spec, process, env, false, &seccomp)?;
     if let Some(process) = &mut plan.process {
-        process.plain_lines = exec.console_socket.is_none();
-        process.preserve_fds = exec.preserve_fds + listeners::adopt(process);
-        if record.keyring {
-            process.keyring = spec::session_keyring(&record.id);
-        }
-        keep_to_own_capabilities(process, &record.spec)?;
+        exec.handover.equip(process, record)?;
     }
     let place = match &exec.cgroup {
         Some(below) => cgroups::below(&record.cgroup, below)?,
@@ -160,7 +145,7 @@ fn execute(
 
 fn require_console(process: &Process, exec: &Exec) -> Result<(), Error> {
     let terminal = process.terminal().unwrap_or(false);
-    match (terminal, &exec.console_socket) {
+    match (terminal, &exec.handover.console_socket) {
         (true, None) if exec.detach => {
             Err(Error::Spec("a terminal needs --console-socket with --detach".to_owned()))
         }

@@ -4,7 +4,7 @@ use crate::error::Error;
 
 use super::Runtime;
 use super::attend;
-use super::create::{Console, Create, Gate, load};
+use super::create::{Create, Gate, load};
 use super::foreground::{Foreground, block_signals};
 
 /// What becomes of a container that is run when its process has ended.
@@ -27,12 +27,12 @@ impl Runtime {
         let spec = load(&request.bundle)?;
         let terminal = spec.process().as_ref().and_then(|process| process.terminal());
         let stays = keep != Keep::Detached;
-        if terminal == Some(true) && request.console_socket.is_none() && !stays {
+        if terminal == Some(true) && request.handover.console_socket.is_none() && !stays {
             let text = "process.terminal needs --console-socket when the runtime is detached";
             return Err(Error::Spec(text.to_owned()));
         }
         let signals = if stays { Some(block_signals()?) } else { None };
-        let mut console = Console { socket: request.console_socket.as_deref(), master: None };
+        let mut console = request.handover.console();
         let (hold, record, newborn) = self.make(request, spec, Gate::Open, &mut console)?;
         if let Err(error) = attend::started(&record, newborn.pid()) {
             drop((newborn, hold));

@@ -123,6 +123,26 @@ pub(crate) struct Container {
     pub(crate) id: String,
 }
 
+/// What passes between a new process and who asks for it.
+#[derive(Debug, Args)]
+pub(crate) struct Handover {
+    /// Socket that the master of the process's terminal is sent to
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+
+    /// File that the process's PID is written to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+
+    /// Socket that a pidfd of the process is sent to
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
+
+    /// How many descriptors from 3 on are the process's
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) preserve_fds: u32,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Create {
     #[command(flatten)]
@@ -132,17 +152,8 @@ pub(crate) struct Create {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(crate) bundle: PathBuf,
 
-    /// Socket that the master of the container's terminal is sent to
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) console_socket: Option<PathBuf>,
-
-    /// File that the PID of the container's first process is written to
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pid_file: Option<PathBuf>,
-
-    /// Socket that a pidfd of the container's first process is sent to
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) pidfd_socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) handover: Handover,
 
     /// Change the root without pivot_root, as a ramdisk needs it
     #[arg(long)]
@@ -151,10 +162,6 @@ pub(crate) struct Create {
     /// Do not make a session keyring
     #[arg(long)]
     pub(crate) no_new_keyring: bool,
-
-    /// How many descriptors from 3 on are the container's
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) preserve_fds: u32,
 }
 
 #[derive(Debug, Args)]
@@ -257,21 +264,8 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "LABEL")]
     pub(crate) process_label: Option<String>,
 
-    /// Socket that the master of its terminal is sent to
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) console_socket: Option<PathBuf>,
-
-    /// File that its PID is written to
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pid_file: Option<PathBuf>,
-
-    /// Socket that a pidfd of it is sent to
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) pidfd_socket: Option<PathBuf>,
-
-    /// How many descriptors from 3 on are the process's
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) preserve_fds: u32,
+    #[command(flatten)]
+    pub(crate) handover: Handover,
 
     /// Be content with a paused container
     #[arg(long)]

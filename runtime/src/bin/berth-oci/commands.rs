@@ -65,12 +65,18 @@ fn request(cli: &Cli, create: &args::Create) -> oci::Create {
         systemd: cli.global.systemd_cgroup,
         id: create.container.id.clone(),
         bundle: create.bundle.clone(),
-        console_socket: create.console_socket.clone(),
-        pid_file: create.pid_file.clone(),
-        pidfd_socket: create.pidfd_socket.clone(),
-        preserve_fds: create.preserve_fds,
+        handover: handover(&create.handover),
         no_pivot: create.no_pivot,
         no_new_keyring: create.no_new_keyring,
+    }
+}
+
+fn handover(args: &args::Handover) -> oci::Handover {
+    oci::Handover {
+        console_socket: args.console_socket.clone(),
+        pid_file: args.pid_file.clone(),
+        pidfd_socket: args.pidfd_socket.clone(),
+        preserve_fds: args.preserve_fds,
     }
 }
 
@@ -94,10 +100,7 @@ fn execution(exec: &args::Exec) -> oci::Exec {
         id: exec.container.id.clone(),
         target,
         detach: exec.detach,
-        console_socket: exec.console_socket.clone(),
-        pid_file: exec.pid_file.clone(),
-        pidfd_socket: exec.pidfd_socket.clone(),
-        preserve_fds: exec.preserve_fds,
+        handover: handover(&exec.handover),
         ignore_paused: exec.ignore_paused,
         cgroup: exec.cgroup.clone(),
     }
