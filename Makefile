@@ -4,6 +4,9 @@ TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BIN := target/bin
 # glibc is linked in, so that a binary runs on any node: docs/adr/0005-static-linking.md.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --target $(TRIPLE)
+# At fixed addresses: nothing to relocate when a container starts, and no memory written for it.
+FIXED := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+	cargo build --locked --target $(TRIPLE)
 # Tests need namespaces, mounts and cgroups of their own.
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME)
 NEXTEST := $(shell command -v cargo-nextest)
@@ -23,7 +26,7 @@ help:
 build:
 	@.ci/packages build
 	$(STATIC) --release -p berth-cri-server -p berth-cli
-	$(STATIC) --profile shim -p berth-runtime
+	$(FIXED) --profile shim -p berth-runtime
 	@install -d $(BIN)
 	@install target/$(TRIPLE)/release/berthd target/$(TRIPLE)/release/berth $(BIN)
 	@install target/$(TRIPLE)/shim/berth-shim target/$(TRIPLE)/shim/berth-oci $(BIN)

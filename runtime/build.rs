@@ -1,4 +1,5 @@
-//! Builds the pause program, so that it can be carried inside of the shim.
+//! Builds the pause program, so that it can be carried inside of the shim, and tells the linker
+//! where `berth-oci` begins.
 
 use std::env;
 use std::path::PathBuf;
@@ -7,6 +8,8 @@ use std::process::{Command, ExitCode};
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=pause/pause.rs");
     println!("cargo::rerun-if-changed=build.rs");
+    // See `src/sys/entry.rs`.
+    println!("cargo::rustc-link-arg-bin=berth-oci=-Wl,--entry=berth_oci_entry");
     let variable = |name: &str| env::var_os(name).unwrap_or_default();
     let output = PathBuf::from(variable("OUT_DIR")).join("pause");
     let status = Command::new(variable("RUSTC"))

@@ -46,6 +46,9 @@ const READY: u8 = 4;
 const REBORN: u8 = 5;
 const ADOPTED: u8 = 20;
 
+/// Largest report. Of a failure that takes more words, the first are told.
+pub(crate) const MAX_REPORT: usize = 8 * 1024;
+
 /// What a child reports.
 #[derive(Debug)]
 pub(crate) enum Report {
@@ -69,7 +72,7 @@ pub(crate) enum Report {
 }
 
 impl Report {
-    /// Receives one; `buffer` must hold a whole packet.
+    /// Receives one; `buffer` must hold [`MAX_REPORT`] bytes.
     pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Self> {
         let Packet { bytes, mut descriptors } = socket::receive(socket, buffer)?;
         Ok(match (bytes.first(), descriptors.pop()) {
@@ -245,6 +248,9 @@ fn live(plan: impl FnOnce() -> io::Result<Plan>, given: &Inheritance<'_>) -> Inf
 
 /// Reports why, and ends.
 fn fail(to: BorrowedFd<'_>, failure: &Failure) -> Infallible {
+    let mut failure = failure.clone();
+    let end = failure.attempt.floor_char_boundary(MAX_REPORT - 64);
+    failure.attempt.truncate(end);
     let mut report = vec![FAILED];
     report.extend(failure.encode_to_vec());
     // If even that fails, the closed socket says that it did not work.

@@ -45,6 +45,7 @@ pub use create::Create;
 pub use events::Event;
 pub use exec::{Exec, Target};
 pub use features::features;
+pub(crate) use guard::CLONING;
 pub use guard::guard_program;
 pub use handover::Handover;
 pub use kill::signal_number;

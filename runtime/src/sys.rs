@@ -8,6 +8,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod clone;
+mod entry;
 pub(crate) mod exec;
 pub(crate) mod fds;
 pub(crate) mod image;

@@ -22,15 +22,16 @@ use crate::sys::bpf::{
 };
 
 /// A rule with everything decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Rule {
     allow: bool,
     /// `BPF_DEVCG_DEV_BLOCK` (1), `BPF_DEVCG_DEV_CHAR` (2), or any kind.
     kind: Option<i32>,
     major: Option<i32>,
-    minor: Option<i32>,
     /// `BPF_DEVCG_ACC_MKNOD` (1), `_READ` (2), `_WRITE` (4).
     access: i32,
+    /// Last, so that sorted rules that differ in nothing else come together, and "any" first.
+    minor: Option<i32>,
 }
 
 /// Takes the rules of a specification, from the last that covers everything on.
@@ -65,6 +66,11 @@ impl Rule {
             minor: number("minor", rule.minor())?,
             access: bit('m', 1) | bit('r', 2) | bit('w', 4),
         })
+    }
+
+    /// What it has in common with rules for other minor numbers.
+    fn family(self) -> Self {
+        Self { minor: None, ..self }
     }
 
     /// Whether it covers everything, so that rules before it do not matter.
@@ -127,6 +133,8 @@ fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instr
     Instruction { code, registers: from << 4 | to, offset, immediate }
 }
 
+/// As few tests as there can be: the kernel's verifier follows every one of them both ways, and
+/// that takes longer than all else that a cgroup needs.
 fn compile(rules: &[Rule]) -> Vec<Instruction> {
     // struct bpf_cgroup_dev_ctx { u32 access << 16 | kind; u32 major; u32 minor; }
     let mut program = vec![
@@ -137,7 +145,15 @@ fn compile(rules: &[Rule]) -> Vec<Instruction> {
         instruction(LOAD_WORD, 4, 1, 4, 0),
         instruction(LOAD_WORD, 5, 1, 8, 0),
     ];
-    rules.iter().rev().for_each(|rule| program.extend(block(*rule)));
+    for run in rules.chunk_by(|a, b| a.allow == b.allow).rev() {
+        // Among rules of one verdict it does not matter which of them fits.
+        let mut run = match run.iter().find(|rule| rule.is_total()) {
+            Some(total) => vec![*total],
+            None => run.to_vec(),
+        };
+        run.sort_unstable();
+        run.chunk_by(|a, b| a.family() == b.family()).for_each(|it| program.extend(block(it)));
+    }
     // The kernel takes no instruction that cannot be reached.
     if !rules.first().is_some_and(|rule| rule.is_total()) {
         program.extend(verdict(false));
@@ -145,33 +161,44 @@ fn compile(rules: &[Rule]) -> Vec<Instruction> {
     program
 }
 
-/// One rule: each test that fails jumps behind the verdict.
-fn block(rule: Rule) -> Vec<Instruction> {
-    let mut tests: Vec<Instruction> = Vec::new();
-    let numbers = [(2, rule.kind), (4, rule.major), (5, rule.minor)];
-    for (register, wanted) in numbers {
+/// Rules that differ in their minor numbers only: a test of what they share that fails jumps
+/// behind the verdict, as the last test of a number does; one before it that succeeds, to it.
+fn block(family: &[Rule]) -> Vec<Instruction> {
+    let Some(rule) = family.first() else { return Vec::new() };
+    let mut block: Vec<Instruction> = Vec::new();
+    for (register, wanted) in [(2, rule.kind), (4, rule.major)] {
         if let Some(wanted) = wanted {
-            tests.push(instruction(JUMP_IF_NOT_EQUAL, register, 0, 0, wanted));
+            block.push(instruction(JUMP_IF_NOT_EQUAL, register, 0, 0, wanted));
         }
     }
     if rule.access != 7 {
-        tests.push(instruction(MOVE_REGISTER, 0, 3, 0, 0));
+        block.push(instruction(MOVE_REGISTER, 0, 3, 0, 0));
         // An allowance must cover all of the access, a refusal any of it.
         if rule.allow {
-            tests.push(instruction(AND, 0, 0, 0, 7 & !rule.access));
-            tests.push(instruction(JUMP_IF_NOT_EQUAL, 0, 0, 0, 0));
+            block.push(instruction(AND, 0, 0, 0, 7 & !rule.access));
+            block.push(instruction(JUMP_IF_NOT_EQUAL, 0, 0, 0, 0));
         } else {
-            tests.push(instruction(AND, 0, 0, 0, rule.access));
-            tests.push(instruction(JUMP_IF_EQUAL, 0, 0, 0, 0));
+            block.push(instruction(AND, 0, 0, 0, rule.access));
+            block.push(instruction(JUMP_IF_EQUAL, 0, 0, 0, 0));
         }
     }
-    let mut block = tests;
+    let shared = block.len();
+    // One for any number comes first.
+    if let Some(numbers) = family.iter().map(|rule| rule.minor).collect::<Option<Vec<_>>>()
+        && let Some((last, others)) = numbers.split_last()
+    {
+        block.extend(others.iter().map(|number| instruction(JUMP_IF_EQUAL, 5, 0, 0, *number)));
+        block.push(instruction(JUMP_IF_NOT_EQUAL, 5, 0, 0, *last));
+    }
+    let verdicts = block.len();
     block.extend(verdict(rule.allow));
-    let length = block.len();
     for (index, test) in block.iter_mut().enumerate() {
-        if matches!(test.code, JUMP_IF_NOT_EQUAL | JUMP_IF_EQUAL) {
-            test.offset = i16::try_from(length - index - 1).unwrap_or(i16::MAX);
-        }
+        let to = match test.code {
+            JUMP_IF_EQUAL if index >= shared => verdicts,
+            JUMP_IF_EQUAL | JUMP_IF_NOT_EQUAL => verdicts + 2,
+            _ => continue,
+        };
+        test.offset = i16::try_from(to - index - 1).unwrap_or(i16::MAX);
     }
     block
 }
@@ -266,6 +293,29 @@ mod tests {
     }
 
     #[test]
+    fn rules_for_several_numbers_share_their_tests() {
+        let program = rules(
+            r#"[{"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 5, "minor": 0, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "r"},
+                {"allow": false, "type": "c", "major": 1, "minor": 7, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 5, "access": "rwm"}]"#,
+        );
+        for (major, minor, allowed) in
+            [(1, 3, true), (1, 5, true), (1, 7, false), (1, 4, false), (5, 0, true), (5, 9, true)]
+        {
+            let all = READ | WRITE | MKNOD;
+            assert_eq!(allows(&program, CHAR, major, minor, all), allowed, "{major}:{minor}");
+            assert!(!allows(&program, BLOCK, major, minor, all), "{major}:{minor}");
+        }
+        let apart =
+            |minor| format!(r#"{{"allow": true, "type": "c", "major": 1, "minor": {minor}}}"#);
+        let one = rules(&format!("[{}]", apart(3))).len();
+        assert_eq!(rules(&format!("[{}, {}]", apart(3), apart(5))).len(), one + 1);
+    }
+
+    #[test]
     fn no_rules_refuse_everything() {
         assert!(!allows(&rules("[]"), CHAR, 1, 3, READ));
     }
@@ -275,6 +325,9 @@ mod tests {
         let json = r#"[{"allow": true, "type": "c", "access": "rwm"},
             {"allow": false, "access": "rwm"}]"#;
         assert_eq!(rules(json).len(), rules(r#"[{"allow": false}]"#).len());
+        let json = r#"[{"allow": true, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]"#;
+        assert_eq!(rules(json).len(), rules(r#"[{"allow": true}]"#).len());
     }
 
     #[test]

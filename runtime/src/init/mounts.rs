@@ -14,7 +14,7 @@ mod hide;
 mod mapper;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
@@ -55,10 +55,7 @@ fn mount_one(
     let tree = match (&mount.source, foreign) {
         (_, Some(tree)) => tree,
         (Some(MountSource::Again(again)), _) => return filesystem::change(root, mount, again),
-        (Some(MountSource::New(fs)), _) => {
-            let covered = root.open(&mount.destination).ok();
-            filesystem::make(fs, mount, covered.as_ref().map(AsFd::as_fd))?
-        }
+        (Some(MountSource::New(fs)), _) => filesystem::make(fs, mount, Some(root))?,
         (Some(MountSource::Inside(_)), _) => inside()?,
         (_, None) => return Err(io::Error::other("nothing to mount")),
     };

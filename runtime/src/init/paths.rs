@@ -66,9 +66,22 @@ impl RootDirectory {
     /// made, inside of the root.
     pub(super) fn open_or_make(&self, path: &str, kind: Kind) -> io::Result<OwnedFd> {
         match self.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make(path, kind),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_last(path, kind).or_else(|_| self.make(path, kind))
+            }
             found => found,
         }
+    }
+
+    /// Makes what mostly is all that is missing: the last name, in a directory that is there.
+    fn make_last(&self, path: &str, kind: Kind) -> io::Result<OwnedFd> {
+        let (parent, name) = split(path)?;
+        let parent =
+            self.resolve(parent, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())?;
+        make_in(parent.as_fd(), OsStr::new(name), kind)?;
+        // Should somebody have put a link there meanwhile, it is not followed.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&parent, name, flags, Mode::empty())?)
     }
 
     /// Goes name by name, as the kernel would: `here` has no link in it when it is looked at.
@@ -109,11 +122,7 @@ impl RootDirectory {
     fn make_one(&self, parent: &Path, name: &OsStr, kind: Kind) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let parent = self.resolve(text(parent)?, flags, ResolveFlags::NO_SYMLINKS)?;
-        let made = match kind {
-            Kind::Directory => mkdirat(&parent, name, Mode::from_raw_mode(0o755)),
-            Kind::File => make_file(parent.as_fd(), name),
-        };
-        match made {
+        match make_in(parent.as_fd(), name, kind) {
             // Somebody was faster; what it is tells the next look.
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(error) => Err(error.into()),
@@ -189,9 +198,14 @@ pub(super) fn kind_of(file: BorrowedFd<'_>) -> io::Result<Kind> {
     Ok(if directory { Kind::Directory } else { Kind::File })
 }
 
-fn make_file(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+fn make_in(parent: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> rustix::io::Result<()> {
+    match kind {
+        Kind::Directory => mkdirat(parent, name, Mode::from_raw_mode(0o755)),
+        Kind::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+        }
+    }
 }
 
 /// Splits a path into its parent and its last name, which must be a real one.

@@ -7,9 +7,9 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_si
 use crate::affinity::born_on;
 use crate::error::{Error, Storing as _};
 use crate::init::Inheritance;
-use crate::newborn::{self, Nest, Report, clone_child};
+use crate::newborn::{self, MAX_REPORT, Nest, Report, clone_child};
 use crate::plan::{Numbers, Plan};
-use crate::protocol::{MAX_PACKET, Step};
+use crate::protocol::Step;
 use crate::socket;
 use crate::sys::clone::Child;
 
@@ -73,7 +73,7 @@ impl Newborn {
 
     /// Hears the child out, until it waits at its gate or its program runs.
     pub(super) fn hear(&mut self, parent: &mut dyn Parent) -> Result<(), Error> {
-        let mut buffer = vec![0; MAX_PACKET];
+        let mut buffer = vec![0; MAX_REPORT];
         let mut executing = false;
         loop {
             let report = Report::receive(self.report.as_fd(), &mut buffer);

@@ -21,14 +21,22 @@ use crate::sys::exec::fexecve;
 use crate::sys::image::Image;
 use crate::sys::mount::{Attributes, set_attributes};
 
+/// Commands that clone a process.
+pub(crate) const CLONING: [&str; 4] = ["create", "run", "exec", "restore"];
+
 const OWN: &str = "/proc/self/exe";
 
-/// Returns once this program runs from where it cannot be written to, which takes an `execve` of
-/// itself with the same arguments. To be called before anything else has been done.
+/// Returns once this program runs from where it cannot be written to, if one of its arguments is a
+/// command that clones. That takes an `execve` of itself with the same arguments, which has been
+/// done already if all is well (`sys::entry`). To be called before anything else is done.
 ///
 /// # Errors
 /// If there is no procfs, or the kernel lets us have neither a mount nor a copy in memory.
 pub fn guard_program() -> Result<(), Error> {
+    // Options are not understood yet; a guard too many does no harm.
+    if !std::env::args_os().skip(1).any(|word| CLONING.iter().any(|command| word == *command)) {
+        return Ok(());
+    }
     let guarded = is_guarded().storing("look at", OWN)?;
     if guarded {
         // The kernel has named this process after a descriptor.

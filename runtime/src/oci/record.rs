@@ -91,8 +91,20 @@ impl Status {
 
 /// Holds a container against other calls, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Hold {
-    _directory: File,
+pub(super) struct Hold(File);
+
+impl Hold {
+    /// Lets others have the container for a while.
+    pub(super) fn pause(&self) -> io::Result<()> {
+        Ok(flock(&self.0, FlockOperation::Unlock)?)
+    }
+
+    /// Holds the container again, and answers whether it is still there.
+    pub(super) fn resume(&self) -> io::Result<bool> {
+        rustix::io::retry_on_intr(|| flock(&self.0, FlockOperation::LockExclusive))?;
+        // A directory that has been removed has no name.
+        Ok(rustix::fs::fstat(&self.0)?.st_nlink > 0)
+    }
 }
 
 impl Runtime {
@@ -130,7 +142,7 @@ impl Runtime {
         };
         rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
             .storing("hold", &directory)?;
-        Ok(Hold { _directory: file })
+        Ok(Hold(file))
     }
 
     /// Reads the record of a container.

@@ -1,6 +1,6 @@
 //! `run`: create, start and, unless detached, wait and delete.
 
-use crate::error::Error;
+use crate::error::{Error, Storing as _};
 
 use super::Runtime;
 use super::attend;
@@ -40,13 +40,14 @@ impl Runtime {
             let _ = self.delete(&request.id, true);
             return Err(error);
         }
-        drop(hold);
         let (Some(child), Some(signals)) = (newborn.keep(), signals) else {
             return Ok(0);
         };
+        let directory = self.directory(&record.id);
+        hold.pause().storing("release", &directory)?;
         let code = Foreground { child, master: console.master, signals }.wait()?;
-        if keep == Keep::Nothing {
-            self.delete(&request.id, true)?;
+        if keep == Keep::Nothing && hold.resume().storing("hold", &directory)? {
+            self.tear_down(&record)?;
         }
         Ok(code)
     }

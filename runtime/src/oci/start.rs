@@ -6,8 +6,8 @@ use std::os::fd::AsFd as _;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::error::{Error, Storing as _};
-use crate::newborn::{self, Report};
-use crate::protocol::{MAX_PACKET, Step};
+use crate::newborn::{self, MAX_REPORT, Report};
+use crate::protocol::Step;
 use crate::socket;
 
 use super::Runtime;
@@ -33,7 +33,7 @@ impl Runtime {
             socket::connect_in(&directory, GATE).storing("reach the process of", &directory)?;
         let gate = directory.join(GATE);
         fs::remove_file(&gate).storing("remove", &gate)?;
-        let mut buffer = vec![0; MAX_PACKET];
+        let mut buffer = vec![0; MAX_REPORT];
         let mut executing = false;
         loop {
             let report = Report::receive(child.as_fd(), &mut buffer);

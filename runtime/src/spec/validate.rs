@@ -45,7 +45,10 @@ pub fn parse_process(json: &[u8]) -> Result<Process, Error> {
 }
 
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
-    serde_path_to_error::deserialize(value).map_err(|error| at(error.path(), error.inner()))
+    // To keep account of where it is costs as much as the rest; only who fails is asked for it.
+    T::deserialize(&value).or_else(|_| {
+        serde_path_to_error::deserialize(value).map_err(|error| at(error.path(), error.inner()))
+    })
 }
 
 fn check(spec: &Spec) -> Result<(), Error> {

@@ -1,10 +1,12 @@
 //! The command line.
 
+mod late;
 mod limits;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use late::Late;
 pub(crate) use limits::Update;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -69,25 +71,25 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create a container, whose process waits to be started
-    Create(Create),
+    Create(Late<Create>),
     /// Start a created container
     Start {
         #[command(flatten)]
         container: Container,
     },
     /// Create and start a container, wait for it, and delete it
-    Run(Run),
+    Run(Late<Run>),
     /// Print the state of a container
     State {
         #[command(flatten)]
         container: Container,
     },
     /// Send a signal to a container's first process
-    Kill(Kill),
+    Kill(Late<Kill>),
     /// Delete a container
-    Delete(Delete),
+    Delete(Late<Delete>),
     /// Run one more process in a container
-    Exec(Box<Exec>),
+    Exec(Late<Exec>),
     /// Freeze all processes of a container
     Pause {
         #[command(flatten)]
@@ -99,19 +101,19 @@ pub(crate) enum Command {
         container: Container,
     },
     /// Change the limits of a container
-    Update(Box<Update>),
+    Update(Late<Update>),
     /// Print what a container uses, and when it runs out of memory
-    Events(Events),
+    Events(Late<Events>),
     /// Save a container's processes to files
     Checkpoint(Criu),
     /// Make a container of saved processes
     Restore(Criu),
     /// List containers
-    List(List),
+    List(Late<List>),
     /// List the processes of a container
-    Ps(Ps),
+    Ps(Late<Ps>),
     /// Write a configuration to start from
-    Spec(Spec),
+    Spec(Late<Spec>),
     /// Print what this runtime can do
     Features,
 }

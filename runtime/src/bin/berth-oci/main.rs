@@ -18,9 +18,11 @@ fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq([oci::HELPER]) {
         return if oci::hold_scope().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    // Before anything else: what is done until then is done twice.
+    let guarded = oci::guard_program();
     let cli = Cli::parse();
     report::begin(&cli.global);
-    match commands::run(&cli) {
+    match guarded.map_err(anyhow::Error::from).and_then(|()| commands::run(&cli)) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
         Err(error) => {
             report::failed(&cli.global, &error);

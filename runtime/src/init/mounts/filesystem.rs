@@ -1,7 +1,7 @@
 //! New instances of file systems, and those that change.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
@@ -16,17 +16,17 @@ use crate::sys::mount::{Attributes, set_attributes};
 use super::super::paths::RootDirectory;
 use super::dress;
 
-/// Makes a file system for `mount`, detached. A tmpfs has the mode of what it covers, if nothing
-/// else is said.
+/// Makes a file system for `mount`, detached. A tmpfs has the mode of what it covers in `root`, if
+/// nothing else is said.
 pub(super) fn make(
     fs: &FileSystem,
     mount: &Mount,
-    covered: Option<BorrowedFd<'_>>,
+    root: Option<&RootDirectory>,
 ) -> io::Result<OwnedFd> {
     let mut options = fs.options.clone();
     if fs.kind == "tmpfs"
         && !options.iter().any(|option| option.starts_with("mode="))
-        && let Some(covered) = covered
+        && let Some(Ok(covered)) = root.map(|root| root.open(&mount.destination))
     {
         let mode = Mode::from_raw_mode(rustix::fs::fstat(covered)?.st_mode);
         options.insert(0, format!("mode={:04o}", mode.bits()));

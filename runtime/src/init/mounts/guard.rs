@@ -19,7 +19,8 @@ pub(super) fn check(
     tree: BorrowedFd<'_>,
     target: BorrowedFd<'_>,
 ) -> io::Result<()> {
-    if same_file(root.as_fd(), target)? {
+    let place = Place::of(target)?;
+    if place == Place::of(root.as_fd())? {
         return refuse("it is the root");
     }
     if may_be_below_proc(&mount.destination) {
@@ -31,10 +32,11 @@ pub(super) fn check(
     let Ok(proc) = root.open("/proc") else {
         return Ok(());
     };
-    if same_file(proc.as_fd(), target)? {
+    let proc_place = Place::of(proc.as_fd())?;
+    if place == proc_place {
         return if is_proc(tree)? { Ok(()) } else { refuse("only the real /proc may be there") };
     }
-    if is_proc(proc.as_fd())? && same_mount(proc.as_fd(), target)? {
+    if place.mount == proc_place.mount && is_proc(proc.as_fd())? {
         return refuse("it is inside /proc");
     }
     Ok(())
@@ -61,15 +63,20 @@ fn is_proc(file: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(fstatfs(file)?.f_type == PROC_SUPER_MAGIC)
 }
 
-fn same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
-    let (one_stat, other_stat) = (rustix::fs::fstat(one)?, rustix::fs::fstat(other)?);
-    let same = (one_stat.st_dev, one_stat.st_ino) == (other_stat.st_dev, other_stat.st_ino);
-    Ok(same && same_mount(one, other)?)
+/// Where something is: which file, in which mount.
+#[derive(PartialEq, Eq)]
+struct Place {
+    device: (u32, u32),
+    inode: u64,
+    mount: u64,
 }
 
-fn same_mount(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
-    let id = |file| statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
-    Ok(id(one)?.stx_mnt_id == id(other)?.stx_mnt_id)
+impl Place {
+    fn of(file: BorrowedFd<'_>) -> io::Result<Self> {
+        let about = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::MNT_ID)?;
+        let device = (about.stx_dev_major, about.stx_dev_minor);
+        Ok(Self { device, inode: about.stx_ino, mount: about.stx_mnt_id })
+    }
 }
 
 fn refuse(why: &str) -> io::Result<()> {

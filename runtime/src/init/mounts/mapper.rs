@@ -42,7 +42,7 @@ impl Mapper {
     /// Has it map the owners of `tree`, the mount of this index.
     pub(super) fn map(&self, index: usize, tree: BorrowedFd<'_>) -> io::Result<()> {
         socket::send(self.0.as_fd(), &index.to_le_bytes(), &[tree])?;
-        let answer = socket::receive(self.0.as_fd(), &mut [0; MAX_PACKET])?.bytes;
+        let answer = socket::receive(self.0.as_fd(), &mut vec![0; MAX_PACKET])?.bytes;
         match answer.split_first() {
             Some((0, _)) => Ok(()),
             Some((_, words)) => Err(io::Error::other(String::from_utf8_lossy(words).into_owned())),
