@@ -17,6 +17,7 @@ mod seccomp;
 mod security;
 pub mod signal;
 mod sysctls;
+mod users;
 
 use tonic::Status;
 

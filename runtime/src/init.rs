@@ -34,6 +34,7 @@ mod seccomp;
 mod streams;
 #[cfg(test)]
 mod testing;
+pub(crate) mod trial;
 mod users;
 
 use std::convert::Infallible;
@@ -120,12 +121,16 @@ fn prepare(
     identity::adjust_oom_score(process, &procfs)?;
     let host = kernel::Host::look(plan, &procfs)?;
     let null = plan.root.is_none().then(|| streams::prepare(given)).transpose()?.flatten();
+    if let Some(root) = users::root_of_entered(plan, given)? {
+        streams::give(given, root)?;
+    }
     namespaces::enter(plan, given)?;
     labels::check_mounts(plan, &procfs)?;
     let material = Material::gather(plan, given)?;
     namespaces::prepare_time(plan, &procfs)?;
     if let Some(users) = &material.users {
         identity::allow_limits(process)?;
+        streams::give(given, users::root_of(plan, users.as_fd())?)?;
         users::enter(users.as_fd())?;
     }
     if let Some(kinds) = plan.rebirth {

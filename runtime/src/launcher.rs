@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio_util::task::TaskTracker;
@@ -13,9 +14,12 @@ use tokio_util::task::TaskTracker;
 use crate::client::ShimClient;
 use crate::error::{Error, Storing as _};
 use crate::record::make_private_directory;
-use crate::shim::{EXITS, HOLD};
+use crate::shim::{EXITS, HOLD, TRY_MAPPING};
 use crate::socket;
 use crate::sys::image::Image;
+
+/// How long a trial may take.
+const TRIAL: Duration = Duration::from_secs(10);
 
 /// Starts shims from a sealed copy of their program in memory.
 #[derive(Clone, Debug)]
@@ -75,6 +79,24 @@ impl Launcher {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().storing("start", "a process that holds a cgroup")?;
         Ok(Holder(child))
+    }
+
+    /// Tries whether containers with user namespaces can have the image layers below `layers`;
+    /// says why not. `attach` is an existing directory.
+    ///
+    /// # Errors
+    /// Why they cannot.
+    pub async fn try_mapping(&self, layers: &Path, attach: &Path) -> Result<(), String> {
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.image.as_raw_fd()));
+        command.arg0("berth-try").arg(TRY_MAPPING).arg(layers).arg(attach).env_clear();
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let tried = tokio::time::timeout(TRIAL, command.output()).await;
+        let tried = tried.map_err(|_| format!("no answer within {} s", TRIAL.as_secs()))?;
+        let tried = tried.map_err(|error| format!("start the trial: {error}"))?;
+        match tried.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&tried.stderr).trim().to_owned()),
+        }
     }
 
     /// Connects to the shim that lives in `directory`; one that is gone answers so.

@@ -37,6 +37,7 @@ use prost::Message as _;
 use rustix::event::epoll;
 use rustix::net::SocketFlags;
 
+use crate::init::trial;
 use crate::null::ReadOnlyNull;
 use crate::protocol::{Exit, FromShim, PAUSE, Tidings};
 use crate::socket;
@@ -129,12 +130,21 @@ struct Shim {
 /// The argument with which the program only waits for the end of its standard input.
 pub(crate) const HOLD: &str = "--hold";
 
+/// The argument with which the program only [tries something](trial::map_layers), with two
+/// directories.
+pub(crate) const TRY_MAPPING: &str = "--try-mapping";
+
 /// Runs a shim whose control connection is standard input, in the directory that is its first
 /// argument; returns when it has nothing left to do.
 pub fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
     let directory = args.nth(1).ok_or_else(|| io::Error::other("usage: berth-shim DIRECTORY"))?;
     if directory == HOLD {
         return io::copy(&mut io::stdin(), &mut io::sink()).map(drop);
+    }
+    if directory == TRY_MAPPING {
+        let mut directory = || args.next().map(PathBuf::from).unwrap_or_default();
+        return trial::map_layers(&directory(), &directory())
+            .map_err(|fault| io::Error::other(format!("{}: {}", fault.attempt, fault.error)));
     }
     let control = fds::take_stdin()?;
     let mut shim = Shim::new(directory.into())?;

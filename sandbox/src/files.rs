@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Storing as _};
-use crate::spec::{Dns, NetworkMode, SandboxSpec};
+use crate::spec::{Dns, NetworkMode, PodUsers, SandboxSpec};
 
 /// Where the files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,8 @@ impl Files {
         }
     }
 
-    /// Writes them, readable for everybody: a container's users are not the host's.
+    /// Writes them, readable for everybody: a container's users are not the host's. They are the
+    /// pod's alone, and belong to its root.
     pub(crate) fn write(&self, spec: &SandboxSpec, ips: &[IpAddr]) -> Result<(), Error> {
         let hosts = match spec.network {
             NetworkMode::Host => hosts_file("/etc/hosts"),
@@ -41,7 +42,13 @@ impl Files {
         };
         write(&self.hosts, &hosts)?;
         write(&self.hostname, &format!("{}\n", spec.hostname))?;
-        write(&self.resolv_conf, &resolv_conf)
+        write(&self.resolv_conf, &resolv_conf)?;
+        let Some(PodUsers { users, groups }) = spec.users else { return Ok(()) };
+        for path in [&self.hosts, &self.hostname, &self.resolv_conf] {
+            let given = chown(path, Some(users.first), Some(groups.first));
+            given.storing("give to the pod's root", path)?;
+        }
+        Ok(())
     }
 }
 

@@ -17,4 +17,4 @@ pub use audit::{Stray, StrayKind};
 pub use error::{Error, Step};
 pub use files::Files;
 pub use sandboxes::{Home, RunReport, Sandbox, Sandboxes, Settings, State};
-pub use spec::{Dns, NetworkMode, PodName, SandboxSpec};
+pub use spec::{Dns, HostIds, NetworkMode, PodName, PodUsers, SandboxSpec};

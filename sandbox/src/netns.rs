@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use tokio::sync::oneshot;
@@ -21,11 +22,20 @@ const SAFE: [(&str, &str); 4] = [
     ("/proc/sys/net/ipv6/conf/default/accept_redirects", "0"),
 ];
 
-/// Makes a network namespace with `lo` up and pins it at `path`.
+/// Where a network namespace comes from.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// It is made, and belongs to the host's users.
+    New,
+    /// It is the one that the process behind this pidfd has made for itself.
+    Of(OwnedFd),
+}
+
+/// Pins a network namespace at `path`, with `lo` up.
 ///
-/// A thread enters the new namespace and ends in it: no thread of the runtime ever leaves the
+/// A thread enters the namespace and ends in it: no thread of the runtime ever leaves the
 /// host's. Closing the last process and removing the pin destroys the namespace.
-pub(crate) async fn create(path: PathBuf) -> Result<(), Error> {
+pub(crate) async fn create(path: PathBuf, origin: Origin) -> Result<(), Error> {
     let (sender, receiver) = oneshot::channel();
     let name = "netns".to_owned();
     let target = path.clone();
@@ -33,15 +43,18 @@ pub(crate) async fn create(path: PathBuf) -> Result<(), Error> {
         .name(name)
         .spawn(move || {
             // Nobody waits any more if the daemon is shutting down.
-            let _ = sender.send(create_here(&target));
+            let _ = sender.send(create_here(&target, &origin));
         })
         .storing("start a thread for network namespace", &path)?;
     let created = receiver.await.map_err(io::Error::other);
     created.and_then(|created| created).storing("make network namespace", path)
 }
 
-fn create_here(path: &Path) -> io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNET)?;
+fn create_here(path: &Path, origin: &Origin) -> io::Result<()> {
+    match origin {
+        Origin::New => unshare(CloneFlags::CLONE_NEWNET)?,
+        Origin::Of(process) => setns(process, CloneFlags::CLONE_NEWNET)?,
+    }
     berth_cni::loopback_up().map_err(io::Error::other)?;
     for (parameter, value) in SAFE {
         match fs::write(parameter, value) {

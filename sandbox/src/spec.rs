@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use berth_cni::Capabilities;
 use berth_runtime::cgroup::CgroupPath;
+use berth_runtime::plan::{IdMaps, IdRange};
 use serde::{Deserialize, Serialize};
 
 /// A sandbox to run, and what is recorded of it.
@@ -17,6 +18,9 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// Which network it is on.
     pub network: NetworkMode,
+    /// The user namespace that owns its other namespaces; the host's if absent.
+    #[serde(default)]
+    pub users: Option<PodUsers>,
     /// Whether it has an IPC namespace of its own.
     pub own_ipc: bool,
     /// Whether its pause process has a PID namespace of its own.
@@ -36,6 +40,32 @@ pub struct SandboxSpec {
     /// Whatever the caller wants to find again.
     #[serde(with = "origin")]
     pub origin: Vec<u8>,
+}
+
+/// Whom of the host the users and the groups are of a pod with a user namespace of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodUsers {
+    /// Users.
+    pub users: HostIds,
+    /// Groups.
+    pub groups: HostIds,
+}
+
+/// A range of the host's ids, which are those from 0 on in the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostIds {
+    /// The pod's 0.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl PodUsers {
+    /// As plans have it.
+    pub fn maps(self) -> IdMaps {
+        let ranges = |ids: HostIds| vec![IdRange { inside: 0, host: ids.first, size: ids.count }];
+        IdMaps { users: ranges(self.users), groups: ranges(self.groups) }
+    }
 }
 
 /// The pod that a sandbox is for, as network plugins know it.

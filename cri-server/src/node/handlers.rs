@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use berth_runtime::foreign::{Features, Runtime, probe};
 use berth_runtime::host;
+use berth_runtime::launcher::Launcher;
+use berth_sandbox::SandboxSpec;
 use tokio::task::JoinSet;
 use tonic::Status;
 
 use crate::config::{Config, OWN_RUNTIME};
-use crate::translate::sandbox::USER_NAMESPACES;
 
 /// How long a runtime may take to tell what it can do.
 const TELL: Duration = Duration::from_secs(3);
@@ -25,6 +26,8 @@ pub struct Handler {
     pub runtime: Option<Runtime>,
     /// What it can do, and berthd can ask of it.
     pub features: Features,
+    /// Why its pods can have no user namespaces, if they cannot.
+    pub without_users: Option<String>,
 }
 
 /// All handlers of this node.
@@ -36,7 +39,7 @@ pub struct Handlers {
 
 impl Handlers {
     /// Asks all configured runtimes what they can do.
-    pub(super) async fn open(config: &Config) -> Self {
+    pub(super) async fn open(config: &Config, launcher: &Launcher) -> Self {
         let mut asked = JoinSet::new();
         for (name, table) in &config.runtimes {
             let root = table.root.clone();
@@ -45,7 +48,8 @@ impl Handlers {
             let runtime = Runtime::new(name, path, table.args.clone(), root);
             asked.spawn(ask(runtime));
         }
-        let mut known = BTreeMap::from([(OWN_RUNTIME.to_owned(), own())]);
+        let own = own(config, launcher).await;
+        let mut known = BTreeMap::from([(OWN_RUNTIME.to_owned(), own)]);
         for handler in asked.join_all().await {
             known.insert(handler.name.clone(), handler);
         }
@@ -82,6 +86,17 @@ impl Handlers {
 }
 
 impl Handler {
+    /// Refuses a pod that is to have a user namespace, and cannot.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION`, with the reason.
+    pub fn check_users(&self, sandbox: &SandboxSpec) -> Result<(), Status> {
+        let (Some(why), Some(_)) = (&self.without_users, sandbox.users) else { return Ok(()) };
+        let name = &self.name;
+        let why = format!("runtime handler {name:?} has no user namespaces for pods: {why}");
+        Err(Status::failed_precondition(why))
+    }
+
     /// Refuses a pod whose containers could not be run.
     ///
     /// # Errors
@@ -96,13 +111,18 @@ impl Handler {
     }
 }
 
-fn own() -> Handler {
+async fn own(config: &Config, launcher: &Launcher) -> Handler {
+    let (layers, attach) = (config.dirs.root.join("images"), config.dirs.state.join("attach"));
+    let without_users = launcher.try_mapping(&layers, &attach).await.err();
+    if let Some(why) = &without_users {
+        tracing::warn!("pods cannot have user namespaces here: {why}, ignoring");
+    }
     let features = Features {
         recursive_read_only: host::recursive_read_only(),
-        user_namespaces: USER_NAMESPACES,
+        user_namespaces: without_users.is_none(),
         ..Features::default()
     };
-    Handler { name: OWN_RUNTIME.to_owned(), runtime: None, features }
+    Handler { name: OWN_RUNTIME.to_owned(), runtime: None, features, without_users }
 }
 
 async fn ask(runtime: Runtime) -> Handler {
@@ -110,12 +130,14 @@ async fn ask(runtime: Runtime) -> Handler {
         tracing::warn!(handler = runtime.name, %error, "a runtime has nowhere to be, ignoring");
     }
     let mut features = probe(&runtime.path, &runtime.args, TELL).await;
-    features.user_namespaces &= USER_NAMESPACES;
+    // Their root is mounted for them, with owners as the layers have them.
+    features.user_namespaces = false;
+    let without_users = Some("it is not berth's own".to_owned());
     features.recursive_read_only &= host::recursive_read_only();
     if let Some(untold) = &features.untold {
         let handler = &runtime.name;
         tracing::warn!(handler, "a runtime does not tell what it can do: {untold}, ignoring");
     }
     let runtime = runtime.with(&features);
-    Handler { name: runtime.name.clone(), runtime: Some(runtime), features }
+    Handler { name: runtime.name.clone(), runtime: Some(runtime), features, without_users }
 }

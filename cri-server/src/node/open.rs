@@ -48,9 +48,10 @@ impl Node {
         let hierarchy = hierarchy(config)?;
         let launcher = Launcher::load(&shim(config), background.tasks.clone())
             .map_err(Error::set_up("the shim"))?;
-        let (sandboxes, containers) = objects(config, &hierarchy, launcher, &syncer, &background)?;
+        let (sandboxes, containers) =
+            objects(config, &hierarchy, launcher.clone(), &syncer, &background)?;
         let images = images(config).await?;
-        let handlers = Handlers::open(config).await;
+        let handlers = Handlers::open(config, &launcher).await;
         let ops = Ops::new(config.timeouts.rollback.get(), metrics.clone());
         let node = Self {
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),

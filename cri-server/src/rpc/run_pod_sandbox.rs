@@ -37,6 +37,7 @@ pub(super) async fn run_pod_sandbox(
     let handler = node.handlers.find(&request.runtime_handler);
     let handler = handler.ok_or_else(|| Status::internal("a handler that is not there"))?;
     handler.check()?;
+    handler.check_users(&spec)?;
     let origin = SandboxOrigin { handler: handler.name.clone(), request: Some(request) };
     spec.origin = prost::Message::encode_to_vec(&origin);
 

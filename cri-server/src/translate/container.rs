@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use berth_imageservice::{Identity, Image, Rootfs};
 use berth_runtime::containers::{ContainerSpec, LogPlace};
 use berth_runtime::spec::{Member, Rootfs as RuntimeRootfs};
-use berth_sandbox::{Home, NetworkMode, SandboxSpec};
+use berth_sandbox::{Home, NetworkMode, PodUsers, SandboxSpec};
 use oci_spec::runtime::{
     Capability, Linux, LinuxNamespace, LinuxNamespaceType, Process, Root, Spec, User,
 };
@@ -22,6 +22,7 @@ use super::seccomp::{self, Seccomp};
 use super::signal::stop_signal;
 use super::{
     check_name, devices, identity, invalid, mounts, process, resources, security, unsupported,
+    users,
 };
 
 /// Version of the OCI runtime specification that our specifications follow.
@@ -78,8 +79,10 @@ pub fn translate(
     let security = linux.security_context.unwrap_or_default();
     security::check_profiles(&security)?;
     security::check_privileged(&security, context.pod)?;
+    check_users(&security, context.sandbox)?;
     let seccomp = seccomp::of(&security, context.seccomp_profile)?;
     let identity = identity::of(&security, context.image)?;
+    check_identity(&identity, context.sandbox)?;
     let hostname = &context.sandbox.hostname;
     let env = process::environment(config, context.image, &identity, hostname)?;
     let mut members = vec![context.home.pause.clone()];
@@ -124,6 +127,42 @@ fn check_handler(config: &ContainerConfig, handler: &Handler) -> Result<(), Stat
     }
 }
 
+/// A container is in the user namespace of its pod, with no more rights than that gives.
+fn check_users(
+    security: &LinuxContainerSecurityContext,
+    sandbox: &SandboxSpec,
+) -> Result<(), Status> {
+    let options = security.namespace_options.as_ref();
+    let asked = users::of(options.and_then(|options| options.userns_options.as_ref()))?;
+    if asked != sandbox.users {
+        return Err(invalid(users::FIELD, "are not those of the container's pod"));
+    }
+    if asked.is_none() {
+        return Ok(());
+    }
+    if security.privileged {
+        let why = "cannot be set for a container with a user namespace";
+        return Err(invalid(&format!("{}.privileged", security::FIELD), why));
+    }
+    match options.map(NamespaceOption::pid) {
+        Some(NamespaceMode::Node) => {
+            let why = "cannot be NODE for a container with a user namespace";
+            Err(invalid(&format!("{}.namespace_options.pid", security::FIELD), why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A process can only be somebody whom its user namespace knows.
+fn check_identity(identity: &Identity, sandbox: &SandboxSpec) -> Result<(), Status> {
+    let Some(PodUsers { users, groups }) = sandbox.users else { return Ok(()) };
+    let field = |name: &str| format!("{}.{name}", security::FIELD);
+    users::check_id(&field("run_as_user (or the image's user)"), identity.uid, users)?;
+    users::check_id(&field("run_as_group (or the image's group)"), identity.gid, groups)?;
+    let more = field("supplemental_groups (or one of the image's groups)");
+    identity.additional_gids.iter().try_for_each(|gid| users::check_id(&more, *gid, groups))
+}
+
 impl Translated {
     /// The specification, with a root file system, and with what the caller wants to find again.
     #[must_use]
@@ -155,6 +194,7 @@ fn oci(
         &mounts::Context {
             files: &context.home.files,
             shm: context.home.shm.as_deref(),
+            users: context.sandbox.users,
             privileged: security.privileged,
             read_only_root: security.readonly_rootfs,
         },
@@ -239,6 +279,9 @@ fn namespaces(
         namespace(LinuxNamespaceType::Mount, None),
         namespace(LinuxNamespaceType::Cgroup, None),
     ];
+    if context.sandbox.users.is_some() {
+        list.push(of_pod(LinuxNamespaceType::User, "user"));
+    }
     if context.sandbox.network == NetworkMode::Pod {
         list.push(of_pod(LinuxNamespaceType::Network, "net"));
         list.push(of_pod(LinuxNamespaceType::Uts, "uts"));

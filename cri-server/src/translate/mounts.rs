@@ -3,13 +3,14 @@
 use std::path::{Component, Path, PathBuf};
 
 use berth_runtime::host::{Mounts as HostMounts, Sharing, bind_source};
-use berth_sandbox::Files;
+use berth_sandbox::{Files, PodUsers};
 use oci_spec::runtime::Mount as OciMount;
 use tonic::Status;
 
 use crate::api::runtime::{Mount, MountPropagation};
 use crate::status;
 
+use super::users::{self, Owners};
 use super::{invalid, unsupported};
 
 /// Mounts, and the propagation that the root needs for them.
@@ -25,6 +26,8 @@ pub(super) struct Context<'a> {
     pub(super) files: &'a Files,
     /// Where the pod's shared memory is found; the host's if absent.
     pub(super) shm: Option<&'a Path>,
+    /// Whom the host's owners of a volume can be mapped to.
+    pub(super) users: Option<PodUsers>,
     pub(super) privileged: bool,
     pub(super) read_only_root: bool,
 }
@@ -45,11 +48,12 @@ pub(super) fn of(mounts: &[Mount], context: &Context<'_>) -> Result<Mounts, Stat
     // All of them before the first source is made.
     for (index, mount) in &asked {
         check(*index, mount)?;
+        users::owners(*index, mount, context.users)?;
     }
     asked.sort_by_key(|(_, mount)| Path::new(&mount.container_path).components().count());
     for (index, mount) in asked {
         list.retain(|known| known.destination() != Path::new(&clean(&mount.container_path)));
-        list.push(client_mount(index, mount, &mut root_propagation)?);
+        list.push(client_mount(index, mount, context.users, &mut root_propagation)?);
     }
     Ok(Mounts { list, root_propagation })
 }
@@ -124,9 +128,11 @@ fn propagation(index: usize, mount: &Mount) -> Result<MountPropagation, Status> 
 fn client_mount(
     index: usize,
     mount: &Mount,
+    users: Option<PodUsers>,
     root_propagation: &mut Option<String>,
 ) -> Result<OciMount, Status> {
     let propagation = propagation(index, mount)?;
+    let owners = users::owners(index, mount, users)?;
     let source = bind_source(Path::new(&mount.host_path)).map_err(status::of)?;
     let field = format!("config.mounts[{index}].propagation");
     let propagation = propagate(&field, propagation, &source, root_propagation)?;
@@ -135,7 +141,16 @@ fn client_mount(
         (true, false) => "ro",
         (false, false) => "rw",
     };
-    Ok(bind(&clean(&mount.container_path), &source, &["rbind", propagation, access]))
+    let mut options = vec!["rbind", propagation, access];
+    // As in the field, what is mounted below the source is not mapped: not all of it may be.
+    if owners != Owners::AsFound {
+        options.push("idmap");
+    }
+    let mut bind = bind(&clean(&mount.container_path), &source, &options);
+    if let Owners::Mapped(users, groups) = owners {
+        bind.set_uid_mappings(Some(users)).set_gid_mappings(Some(groups));
+    }
+    Ok(bind)
 }
 
 /// What is mounted below the source on the host can only be seen, or passed on, if the host's
@@ -171,8 +186,6 @@ fn propagate(
 fn refuse_unsupported(index: usize, mount: &Mount) -> Result<(), Status> {
     let unsupported_parts = [
         ("an image", mount.image.as_ref().is_some_and(|image| !image.image.is_empty())),
-        ("uidMappings", !mount.uid_mappings.is_empty()),
-        ("gidMappings", !mount.gid_mappings.is_empty()),
         ("mount_options", !mount.mount_options.is_empty()),
         ("selinux_relabel", mount.selinux_relabel && super::security::selinux_is_on()),
     ];
@@ -215,7 +228,9 @@ mod tests {
             resolv_conf: directory.join("resolv.conf"),
         };
         let shm = Some(Path::new("/proc/7/root/shm"));
-        of(mounts, &Context { files: &files, shm, privileged: false, read_only_root: false })
+        let context =
+            Context { files: &files, shm, users: None, privileged: false, read_only_root: false };
+        of(mounts, &context)
     }
 
     fn asked(container: &str, host: &str) -> Mount {

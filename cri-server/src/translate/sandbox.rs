@@ -4,7 +4,7 @@ use std::path::Path;
 
 use berth_runtime::cgroup::CgroupPath;
 use berth_runtime::cgroup::systemd::{Unit, slice_path};
-use berth_sandbox::{Dns, NetworkMode, PodName, SandboxSpec};
+use berth_sandbox::{Dns, NetworkMode, PodName, PodUsers, SandboxSpec};
 use prost::Message as _;
 use tonic::Status;
 
@@ -15,10 +15,7 @@ use crate::api::runtime::{
 
 use crate::config::CgroupDriver;
 
-use super::{check_name, invalid, network, sysctls, unsupported};
-
-/// Whether a pod can have a user namespace: what every handler is reported to lack otherwise.
-pub const USER_NAMESPACES: bool = false;
+use super::{check_name, invalid, network, sysctls, unsupported, users};
 
 /// Size of a pod's `/dev/shm`, as everywhere in the field.
 const SHM_BYTES: u64 = 64 << 20;
@@ -59,12 +56,17 @@ pub fn spec(request: &RunPodSandboxRequest, context: &Context<'_>) -> Result<San
     check_handler(&request.runtime_handler, context.handlers)?;
     check_log_directory(&config.log_directory)?;
     refuse_unsupported(&security)?;
+    if security.privileged && namespaces.users.is_some() {
+        let field = "config.linux.security_context.privileged";
+        return Err(invalid(field, "cannot be set for a pod with a user namespace"));
+    }
     let pod = pod_name(config)?;
     Ok(SandboxSpec {
         id: context.id.to_owned(),
         pod,
         hostname: hostname(config, context.hostname)?,
         network: namespaces.network,
+        users: namespaces.users,
         own_ipc: namespaces.own_ipc,
         own_pid: namespaces.own_pid,
         cgroup: cgroup(&linux, context)?,
@@ -81,6 +83,7 @@ pub fn spec(request: &RunPodSandboxRequest, context: &Context<'_>) -> Result<San
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Namespaces {
     pub(super) network: NetworkMode,
+    pub(super) users: Option<PodUsers>,
     pub(super) own_ipc: bool,
     pub(super) own_pid: bool,
 }
@@ -100,11 +103,7 @@ fn namespaces(options: Option<&NamespaceOption>) -> Result<Namespaces, Status> {
             Err(invalid(&format!("{FIELD}.{name}"), why))
         }
     };
-    if let Some(user) = &options.userns_options
-        && mode("userns_options.mode", user.mode)? != NamespaceMode::Node
-    {
-        return Err(unsupported("a user namespace for a pod"));
-    }
+    let users = users::of(options.userns_options.as_ref())?;
     let own_pid = match mode("pid", options.pid)? {
         NamespaceMode::Pod | NamespaceMode::Container => true,
         NamespaceMode::Node => false,
@@ -114,7 +113,14 @@ fn namespaces(options: Option<&NamespaceOption>) -> Result<Namespaces, Status> {
     };
     let on_host = shared("network", options.network)?;
     let network = if on_host { NetworkMode::Host } else { NetworkMode::Pod };
-    Ok(Namespaces { network, own_ipc: !shared("ipc", options.ipc)?, own_pid })
+    let own_ipc = !shared("ipc", options.ipc)?;
+    for (name, own) in [("pid", own_pid), ("ipc", own_ipc)] {
+        if users.is_some() && !own {
+            let why = "cannot be NODE for a pod with a user namespace";
+            return Err(invalid(&format!("{FIELD}.{name}"), why));
+        }
+    }
+    Ok(Namespaces { network, users, own_ipc, own_pid })
 }
 
 fn check_handler(handler: &str, handlers: &[String]) -> Result<(), Status> {

@@ -22,6 +22,9 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
+/// The last group that may be allowed to send ICMP echo requests.
+const LAST_GROUP: u32 = 2_147_483_647;
+
 /// The namespace that a parameter belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
@@ -58,7 +61,11 @@ fn defaults(namespaces: &Namespaces, context: &Context<'_>) -> BTreeMap<String, 
             sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
         }
         if context.unprivileged_icmp {
-            sysctls.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
+            // The kernel takes groups that there are.
+            let last = namespaces
+                .users
+                .map_or(LAST_GROUP, |users| users.groups.count.saturating_sub(1).min(LAST_GROUP));
+            sysctls.insert("net.ipv4.ping_group_range".into(), format!("0 {last}"));
         }
     }
     sysctls

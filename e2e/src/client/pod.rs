@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_cri::v1::{
-    ListPodSandboxRequest, NamespaceMode, NamespaceOption, PodSandbox, PodSandboxConfig,
+    IdMapping, ListPodSandboxRequest, NamespaceMode, NamespaceOption, PodSandbox, PodSandboxConfig,
     PodSandboxFilter, PodSandboxMetadata, PodSandboxState, PodSandboxStatus,
     PodSandboxStatusRequest, PortMapping, Protocol, RemovePodSandboxRequest, RunPodSandboxRequest,
-    SecurityProfile, StopPodSandboxRequest,
+    SecurityProfile, StopPodSandboxRequest, UserNamespace,
 };
 use serde_json::Value;
 use tonic::Status;
@@ -71,6 +71,15 @@ impl PodSpec {
     pub fn host_network(self) -> Self {
         self.with(|config| config.hostname.clear())
             .namespaces(|options| options.network = NamespaceMode::Node.into())
+    }
+
+    /// Has a user namespace of its own, whose ids are the host's from `first` on.
+    pub fn users(self, first: u32) -> Self {
+        let ids = || vec![IdMapping { host_id: first, container_id: 0, length: 65_536 }];
+        let mode = NamespaceMode::Pod.into();
+        self.namespaces(|options| {
+            options.userns_options = Some(UserNamespace { mode, uids: ids(), gids: ids() });
+        })
     }
 
     /// Shares one process namespace among the pod's containers.

@@ -36,6 +36,17 @@ const MAKING: [&str; 17] = [
     "container.update.limits",
 ];
 
+/// Points at which a pod with a user namespace, whose pause process comes first, has other things
+/// than one without.
+const WITH_USERS: [&str; 6] = [
+    "sandbox.run.shim",
+    "sandbox.run.pause",
+    "sandbox.run.netns",
+    "sandbox.run.network",
+    "container.start.running",
+    "sandbox.stop.detached",
+];
+
 /// What was being taken down here is taken down.
 const UNMAKING: [&str; 15] = [
     "container.stop.killed",
@@ -68,6 +79,14 @@ const IMAGES: [&str; 6] = [
 #[test]
 fn what_was_being_made_is_made_by_the_same_request_after_a_kill() {
     place::native(async |place| killed_at_each(&place, &MAKING, Afterwards::Repeat).await);
+}
+
+#[test]
+fn a_pod_with_a_user_namespace_is_made_and_removed_after_a_kill() {
+    let life = || pod("life").users(131_072);
+    place::native(async |place| {
+        killed_at_each_of(&place, &WITH_USERS, Afterwards::Remove, life).await
+    });
 }
 
 #[test]
@@ -115,14 +134,23 @@ enum Afterwards {
 }
 
 async fn killed_at_each(place: &Place, points: &[&str], afterwards: Afterwards) -> Result<()> {
+    killed_at_each_of(place, points, afterwards, || pod("life")).await
+}
+
+async fn killed_at_each_of(
+    place: &Place,
+    points: &[&str],
+    afterwards: Afterwards,
+    spec: fn() -> PodSpec,
+) -> Result<()> {
     let network = network::bridge(1).install(place)?;
     let mut node = Node::start_with(place, Setup::new(Engine::Berthd).network(&network)).await?;
     let layer = Layer::new().with(Entry::file("story", "of a life"));
     let image = node.registry.push("life:1", &Image::from_scratch().layer(layer).build()?).await?;
-    let mut life = Life { pod: pod("life"), busybox: node.image.clone(), image };
+    let mut life = Life { pod: spec(), busybox: node.image.clone(), image };
     let audit = node.audit()?;
     for point in points {
-        life.pod = pod("life");
+        life.pod = spec();
         killed_at(&mut node, point, &life, afterwards)
             .await
             .with_context(|| format!("killed at {point}"))?;

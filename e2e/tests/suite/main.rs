@@ -50,6 +50,8 @@ mod pods_kernel;
 mod pods_lifecycle;
 mod pods_namespaces;
 mod pods_refused;
+mod pods_users;
+mod pods_users_files;
 mod restart;
 mod seccomp;
 mod security;

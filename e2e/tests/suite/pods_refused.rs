@@ -3,7 +3,8 @@
 
 use anyhow::Result;
 use berth_e2e::client::cri::{
-    DnsConfig, NamespaceMode, PodSandboxConfig, PortMapping, RunPodSandboxRequest, UserNamespace,
+    DnsConfig, IdMapping, NamespaceMode, NamespaceOption, PodSandboxConfig, PortMapping,
+    RunPodSandboxRequest, UserNamespace,
 };
 use berth_e2e::client::{Client, Code, PodSpec, assert_refused, pod};
 use berth_e2e::daemon::{Engine, Setup};
@@ -102,14 +103,34 @@ fn an_unknown_handler_is_named() {
     all_are_refused(Code::InvalidArgument, &table);
 }
 
+/// A pod whose user namespace is changed in one way.
+fn users(change: impl FnOnce(&mut UserNamespace)) -> PodSpec {
+    odd().users(131_072).namespaces(|options| {
+        change(options.userns_options.get_or_insert_default());
+    })
+}
+
 #[test]
-fn what_this_version_cannot_do_is_said() {
-    let user_namespace = odd().namespaces(|options| {
-        let own = UserNamespace { mode: NamespaceMode::Pod.into(), ..Default::default() };
-        options.userns_options = Some(own);
-    });
-    let table = [(user_namespace, "user namespace")];
-    all_are_refused(Code::Unimplemented, &table);
+fn a_user_namespace_has_one_range_of_ids() {
+    let mode = |mode: fn(&mut NamespaceOption)| odd().users(131_072).namespaces(mode);
+    let second = || IdMapping { host_id: 9, container_id: 65_536, length: 1 };
+    let table = [
+        (users(|u| u.mode = NamespaceMode::Container.into()), "userns_options.mode cannot be"),
+        (users(|u| u.mode = NamespaceMode::Target.into()), "userns_options.mode cannot be TARGET"),
+        (users(|u| u.mode = NamespaceMode::Node.into()), "userns_options.uids are mapped"),
+        (users(|u| u.mode = 7), "userns_options.mode 7 is unknown"),
+        (users(|u| u.uids.clear()), "userns_options.uids has 0 mappings"),
+        (users(move |u| u.uids.push(second())), "userns_options.uids has 2 mappings"),
+        (users(move |u| u.gids.push(second())), "userns_options.gids has 2 mappings"),
+        (users(|u| u.uids[0].container_id = 1), "userns_options.uids[0].container_id is 1"),
+        (users(|u| u.gids[0].length = 0), "userns_options.gids[0].length is 0"),
+        (users(|u| u.uids[0].length = 65_535), "userns_options.uids[0].length is 65535"),
+        (users(|u| u.uids[0].host_id = u32::MAX - 9), "userns_options.uids[0].length is 65536"),
+        (mode(|o| o.pid = NamespaceMode::Node.into()), "namespace_options.pid cannot be NODE"),
+        (mode(|o| o.ipc = NamespaceMode::Node.into()), "namespace_options.ipc cannot be NODE"),
+        (odd().users(131_072).privileged(), "security_context.privileged cannot be set"),
+    ];
+    all_are_refused(Code::InvalidArgument, &table);
 }
 
 #[test]

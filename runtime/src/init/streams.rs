@@ -7,13 +7,15 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, Gid, OFlags, Uid, fchown, fstat};
+use rustix::io::Errno;
 
 use crate::null::{ReadOnlyNull, is_exposed, is_null};
 use crate::protocol::Step;
 use crate::sys::fds;
 
 use super::paths::RootDirectory;
+use super::users::Owner;
 use super::{Attempt, Fault, Inheritance};
 
 /// Makes the given streams 0, 1 and 2 of a new container's first process.
@@ -39,6 +41,29 @@ pub(super) fn install_inside(
 ) -> Result<(), Fault> {
     let root = RootDirectory::own().attempt(Step::Streams, || "open the container's root")?;
     install_or(given, Some(&root), |_| Ok(prepared))
+}
+
+/// Gives the pipes and sockets among the streams to a user of the host and its group: what is of
+/// somebody whom a user namespace does not know can be given to nobody in there, and could not be
+/// opened again as `/dev/stdout` and the like.
+pub(super) fn give(given: &Inheritance<'_>, (uid, gid): Owner) -> Result<(), Fault> {
+    for (number, stream) in (0..).zip(given.streams) {
+        let Some(stream) = stream else { continue };
+        let attempt = || format!("give stream {number} to user {uid} of the host");
+        let status = fstat(stream).attempt(Step::Streams, attempt)?;
+        let kind = FileType::from_raw_mode(status.st_mode);
+        if !matches!(kind, FileType::Fifo | FileType::Socket)
+            || (status.st_uid, status.st_gid) == (uid, gid)
+        {
+            continue;
+        }
+        match fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            // A caller's, that is on a file system without owners, or not ours to give.
+            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::ROFS | Errno::OVERFLOW) => {}
+            Err(error) => return Err(error).attempt(Step::Streams, attempt),
+        }
+    }
+    Ok(())
 }
 
 fn install_or(

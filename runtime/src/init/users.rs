@@ -55,6 +55,18 @@ pub(super) fn root_of(plan: &Plan, users: BorrowedFd<'_>) -> Result<Owner, Fault
     ask_root(users).attempt(STEP, || "find the root of the user namespace")
 }
 
+/// As [`root_of`], of the user namespace of others that the plan enters, if it does.
+pub(super) fn root_of_entered(
+    plan: &Plan,
+    given: &Inheritance<'_>,
+) -> Result<Option<Owner>, Fault> {
+    let entered = plan.enter.iter().find(|enter| enter.kinds & libc::CLONE_NEWUSER as u64 != 0);
+    let ask = |handle| ask_root(open(given.handle(handle)?)?.as_fd());
+    entered
+        .map(|enter| ask(enter.of).attempt(STEP, || "find the root of the user namespace"))
+        .transpose()
+}
+
 /// Of somebody else's namespace nobody tells the mappings but who is in it: a child makes a file
 /// there, and the file has an owner.
 fn ask_root(users: BorrowedFd<'_>) -> io::Result<Owner> {

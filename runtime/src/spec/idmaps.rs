@@ -14,7 +14,10 @@ const MAX_RANGES: usize = 340;
 const MAX_BYTES: usize = 4096;
 
 /// The mappings in `uidMappings` and `gidMappings` of `section`; none if there are neither.
-pub(super) fn parse(
+///
+/// # Errors
+/// [`Error::Spec`], with the field, if an id would be mapped twice or is none.
+pub fn parse(
     section: &str,
     users: Option<&[LinuxIdMapping]>,
     groups: Option<&[LinuxIdMapping]>,

@@ -16,8 +16,9 @@ use tokio::sync::watch;
 
 use crate::error::{Error, InStep as _, Step, Storing as _};
 use crate::files::Files;
+use crate::netns::{self, Origin};
+use crate::pause;
 use crate::spec::{NetworkMode, SandboxSpec};
-use crate::{netns, pause};
 
 use super::{Sandbox, Sandboxes, State};
 
@@ -82,11 +83,18 @@ impl Sandboxes {
         let shim = self.0.launcher.spawn(&directory).in_step(Step::Shim, &spec.id)?;
         fail_point!("sandbox.run.shim");
         let mut report = RunReport::default();
+        // A network namespace that belongs to the pod's users is made by one of them.
+        let mut early = None;
+        if spec.users.is_some() {
+            early = Some(self.start_pause(spec, &directory, &shim, stage, &mut report).await?);
+        }
         let attached = match spec.network {
             NetworkMode::Host => None,
             NetworkMode::Pod => {
                 let begun = Instant::now();
-                let attached = self.set_up_network(spec, &directory, stage).await?;
+                let origin =
+                    early.as_mut().map_or(Ok(Origin::New), |early| own_network(spec, early));
+                let attached = self.set_up_network(spec, &directory, origin?, stage).await?;
                 report.network = begun.elapsed();
                 Some(attached)
             }
@@ -96,15 +104,14 @@ impl Sandboxes {
         stage("files");
         Files::of(&directory).write(spec, &ips)?;
         fail_point!("sandbox.run.files");
-        stage("pause");
-        let begun = Instant::now();
-        let running = self.start_pause(spec, &directory, &shim).await?;
+        let running = match early {
+            Some(running) => running,
+            None => self.start_pause(spec, &directory, &shim, stage, &mut report).await?,
+        };
         if let Some(holder) = holder {
             // A cgroup that has a process itself hands no controllers to those below.
             holder.let_go().await;
         }
-        fail_point!("sandbox.run.pause");
-        report.pause = begun.elapsed();
         let state = State {
             ready: true,
             pause: Some(running.started.pid),
@@ -125,6 +132,7 @@ impl Sandboxes {
         &self,
         spec: &SandboxSpec,
         directory: &Path,
+        origin: Origin,
         stage: &impl Fn(&'static str),
     ) -> Result<Attached, Error> {
         let cni = &self.0.cni;
@@ -134,7 +142,7 @@ impl Sandboxes {
         let network = cni.network(self.0.settings.network_within).await.map_err(failed)?;
         stage("network namespace");
         let path = directory.join("netns");
-        netns::create(path.clone()).await?;
+        netns::create(path.clone(), origin).await?;
         fail_point!("sandbox.run.netns");
         stage("network add");
         let attachment = attachment(spec).and_then(|attachment| attachment.netns(&path));
@@ -146,18 +154,26 @@ impl Sandboxes {
         spec: &SandboxSpec,
         directory: &Path,
         shim: &ShimClient,
+        stage: &impl Fn(&'static str),
+        report: &mut RunReport,
     ) -> Result<Running, Error> {
+        stage("pause");
+        let begun = Instant::now();
         let settings = &self.0.settings;
         let plan = pause::plan(spec, &settings.attach.to_string_lossy())?;
         let mut descriptors: Vec<OwnedFd> = Vec::with_capacity(2);
-        if spec.network == NetworkMode::Pod {
+        if pause::enters_network(spec) {
             let path = directory.join("netns");
             descriptors.push(File::open(&path).storing("open network namespace", path)?.into());
         }
         let cgroup = self.0.hierarchy.open_cgroup(&spec.cgroup).in_step(Step::Cgroup, &spec.id)?;
         descriptors.push(cgroup);
-        let pid_namespace =
-            if spec.own_pid { PidNamespace::New(true) } else { PidNamespace::Host(true) };
+        // In a user namespace it makes its own.
+        let pid_namespace = if spec.own_pid && spec.users.is_none() {
+            PidNamespace::New(true)
+        } else {
+            PidNamespace::Host(true)
+        };
         let start = Start {
             key: PAUSE.to_owned(),
             cgroup: u32::from(descriptors.len() == 2),
@@ -168,7 +184,10 @@ impl Sandboxes {
         };
         let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         let started = shim.start(start, &plan, &descriptors, settings.start_within).await;
-        started.in_step(Step::Pause, &spec.id)
+        let running = started.in_step(Step::Pause, &spec.id)?;
+        report.pause = begun.elapsed();
+        fail_point!("sandbox.run.pause");
+        Ok(running)
     }
 
     /// Waits in the background for the end of a sandbox's pause process, which is the end of
@@ -198,6 +217,12 @@ impl Sandboxes {
             tracing::warn!(sandbox = sandbox.spec.id, %error, "its pause process may live on");
         }
     }
+}
+
+/// The network namespace that a pause process has made.
+fn own_network(spec: &SandboxSpec, pause: &mut Running) -> Result<Origin, Error> {
+    let pidfd = pause.pidfd.take().ok_or_else(|| Error::NotReady(spec.id.clone()))?;
+    Ok(Origin::Of(pidfd))
 }
 
 /// How network plugins know a sandbox.

@@ -62,7 +62,7 @@ fn a_pod_says_which_handler_it_has_and_the_node_what_handlers_can_do() {
             })
             .collect();
         // Debian's crun has no `features`, so that nothing is known of it.
-        let row = |name: &str, deep| (name.to_owned(), deep, false);
+        let row = |name: &str, deep| (name.to_owned(), deep, name == "berth");
         let expected = [row("", false), row("berth", true), row("crun", false), row("runc", true)];
         assert_eq!(told, expected);
         let deep = self::app(&node, "deep").cmd(["true"]).mount("/srv", "/srv", true);
