@@ -274,3 +274,47 @@ fn the_address_survives_until_the_pod_is_stopped_also_over_a_restart() {
         Ok(pod.remove().await?)
     });
 }
+
+/// It shares namespaces with whatever runs in the pod.
+#[test]
+fn pause_can_do_nothing_but_wait() {
+    place::native(async |place| {
+        let node = node(&place).await?;
+        let audit = node.audit()?;
+        for (name, first) in [("plain", 0), ("users", 131_072)] {
+            let spec = pod(name).shared_pid();
+            let pod = match first {
+                0 => node.client.run_pod(spec).await?,
+                first => node.client.run_pod(spec.users(first)).await?,
+            };
+            let pause = pod.pause().await?;
+            let status = std::fs::read_to_string(format!("/proc/{pause}/status"))?;
+            let field = |name: &str| {
+                let mut lines = status.lines();
+                let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+                value.unwrap_or_default().to_owned()
+            };
+            for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+                assert_eq!(field(set), "0".repeat(16), "{name}: {set}");
+            }
+            let own = (first + 65_535).to_string();
+            for ids in ["Uid", "Gid"] {
+                assert_eq!(field(ids), [own.as_str(); 4].join("\t"), "{name}");
+            }
+            assert_eq!((&*field("NoNewPrivs"), &*field("Seccomp")), ("1", "2"), "{name}");
+            // To be frozen and thawed interrupts the call that it waits in.
+            let freeze = format!("{CGROUPS}/berth/{0}/{0}/cgroup.freeze", pod.id);
+            for state in ["1", "0"] {
+                std::fs::write(&freeze, state)?;
+            }
+            let app = container("app").image(&node.image).cmd(["sleep", "inf"]);
+            let app = pod.run(app).await?;
+            // It still reaps what nobody else does.
+            app.shell("(sleep 0 & sleep 0 &) & wait").await?;
+            assert_eq!(app.namespace("pid").await?, process::namespace(pause, "pid")?);
+            assert_eq!(pod.state().await?, PodSandboxState::SandboxReady);
+            pod.delete().await?;
+        }
+        audit.assert_clean().await
+    });
+}
