@@ -118,7 +118,7 @@ pub fn plan(spec: &Spec, around: &Surroundings<'_>) -> Result<Blueprint, Error> 
     plan.sysctls = sysctl::plan(spec, linux)?;
     plan.root = Some(root::root(spec, linux, around)?);
     plan.mounts = mounts::mounts(spec, linux, around)?;
-    plan.mount_label = label::dress(&mut plan.mounts, linux)?;
+    label::dress(plan, linux)?;
     if !mounts::brings_devices(&plan.mounts) {
         plan.devices = devices::devices(linux)?;
         plan.links = devices::links();

@@ -86,6 +86,7 @@ fn shared_memory(bytes: u64) -> Mount {
             kind: "tmpfs".to_owned(),
             source: "shm".to_owned(),
             options,
+            label: String::new(),
         })),
         ..Mount::default()
     }

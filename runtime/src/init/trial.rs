@@ -32,6 +32,7 @@ pub(crate) fn map_layers(layers: &Path, attach: &Path) -> Result<(), Fault> {
         upper: format!("{attach}/upper"),
         work: format!("{attach}/work"),
         volatile: false,
+        label: String::new(),
     };
     workshop.overlay(&overlay, Some((users.as_fd(), (IDS.host, IDS.host)))).map(drop)
 }

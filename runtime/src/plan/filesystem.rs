@@ -74,6 +74,9 @@ pub struct Overlay {
     /// lost with a crash of the kernel.
     #[prost(bool, tag = "5")]
     pub volatile: bool,
+    /// SELinux label of all that is in it; empty for those that its files have.
+    #[prost(string, tag = "6")]
+    pub label: String,
 }
 
 /// One mount below the root.
@@ -166,6 +169,9 @@ pub struct FileSystem {
     /// `key` or `key=value`, as `fsconfig(2)` takes them.
     #[prost(string, repeated, tag = "3")]
     pub options: Vec<String>,
+    /// SELinux label to give to its root, if it takes none as an option; empty for none.
+    #[prost(string, tag = "4")]
+    pub label: String,
 }
 
 /// A file or directory of the host.

@@ -169,7 +169,12 @@ impl Reader<'_> {
         }
         let source = self.mount.source().as_deref().map(text).transpose();
         let source = source.in_field(|| self.field("source"))?.unwrap_or_default();
-        Ok(MountSource::New(FileSystem { kind: kind.to_owned(), source, options: list }))
+        Ok(MountSource::New(FileSystem {
+            kind: kind.to_owned(),
+            source,
+            options: list,
+            label: String::new(),
+        }))
     }
 
     fn bind(&self, recursive: bool) -> Result<MountSource, Error> {

@@ -72,6 +72,7 @@ fn overlay<'p>(
         upper: text(upper)?,
         work: text(work)?,
         volatile: true,
+        label: String::new(),
     })
 }
 

@@ -103,7 +103,7 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<(), Error> {
     check_namespaces(linux)?;
     names(&mut Plan::default(), spec, linux)?;
     sysctl::plan(spec, linux)?;
-    label::dress(&mut [], linux)?;
+    label::dress(&mut crate::plan::Plan::default(), linux)?;
     check_devices(linux)?;
     if let Some(path) = linux.cgroups_path() {
         check_cgroup(path)?;

@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, StatxAttributes, StatxFlags};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, XattrFlags, fsetxattr, openat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
@@ -32,14 +34,25 @@ pub(super) fn make(
         options.insert(0, format!("mode={:04o}", mode.bits()));
     }
     let attributes = mount.set | mount.deep_set;
-    match instance(fs, &options, attributes) {
+    let made = match instance(fs, &options, attributes) {
         // A group that the user namespace does not have.
         Err(error) if fs.kind == "devpts" && error == Errno::INVAL => {
             options.retain(|option| !option.starts_with("gid="));
-            Ok(instance(fs, &options, attributes)?)
+            instance(fs, &options, attributes)?
         }
-        made => Ok(made?),
+        made => made?,
+    };
+    if !fs.label.is_empty() {
+        label(&made, &fs.label)?;
     }
+    Ok(made)
+}
+
+/// Labels the root of a file system as a file is labelled.
+fn label(tree: &OwnedFd, label: &str) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(tree, ".", flags, Mode::empty())?;
+    Ok(fsetxattr(root, "security.selinux", label.as_bytes(), XattrFlags::empty())?)
 }
 
 fn instance(fs: &FileSystem, options: &[String], attributes: u64) -> rustix::io::Result<OwnedFd> {

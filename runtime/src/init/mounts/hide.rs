@@ -63,7 +63,12 @@ fn hide(target: &OwnedFd, empty: &mut Option<OwnedFd>) -> io::Result<()> {
 
 fn make_empty() -> io::Result<OwnedFd> {
     let options = vec!["size=0".to_owned(), "nr_inodes=1".to_owned(), "mode=0555".to_owned()];
-    let fs = FileSystem { kind: "tmpfs".to_owned(), source: "tmpfs".to_owned(), options };
+    let fs = FileSystem {
+        kind: "tmpfs".to_owned(),
+        source: "tmpfs".to_owned(),
+        options,
+        label: String::new(),
+    };
     let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     filesystem::make(&fs, &Mount { set, ..Mount::default() }, None)
 }

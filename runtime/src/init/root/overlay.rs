@@ -32,6 +32,9 @@ pub(super) fn make(overlay: &Overlay) -> io::Result<Option<OwnedFd>> {
     if overlay.volatile {
         fsconfig_set_flag(fs.as_fd(), "volatile")?;
     }
+    if !overlay.label.is_empty() {
+        fsconfig_set_string(fs.as_fd(), "context", overlay.label.as_str())?;
+    }
     super::made(&fs, MountAttrFlags::empty()).map(Some)
 }
 
@@ -46,7 +49,12 @@ fn takes_layers(fs: &OwnedFd) -> bool {
 pub(super) fn mount_at_once(overlay: &Overlay, at: &str) -> io::Result<RootDirectory> {
     let volatile = if overlay.volatile { ",volatile" } else { "" };
     let (lowers, upper, work) = (overlay.lowers.join(":"), &overlay.upper, &overlay.work);
-    let options = format!("lowerdir={lowers},upperdir={upper},workdir={work}{volatile}");
+    // It has commas in it.
+    let label = match overlay.label.as_str() {
+        "" => String::new(),
+        label => format!(",context=\"{label}\""),
+    };
+    let options = format!("lowerdir={lowers},upperdir={upper},workdir={work}{volatile}{label}");
     let options = std::ffi::CString::new(options)?;
     rustix::process::chdir(overlay.base.as_str())?;
     mount("overlay", at, "overlay", MountFlags::empty(), Some(options.as_c_str()))?;

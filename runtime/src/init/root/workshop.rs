@@ -166,6 +166,7 @@ mod tests {
                 upper: path("state/upper"),
                 work: path("state/work"),
                 volatile: true,
+                label: String::new(),
             };
             let workshop = Workshop::open(&path("attach")).unwrap();
             let root = (100_000, 100_000);

@@ -31,7 +31,12 @@ fn a_new_file_system_keeps_its_own_options() {
     )
     .unwrap();
     let options = ["sync", "mode=755", "uid=1", "size=65536k"].map(str::to_owned).to_vec();
-    let fs = FileSystem { kind: "tmpfs".to_owned(), source: "tmpfs".to_owned(), options };
+    let fs = FileSystem {
+        kind: "tmpfs".to_owned(),
+        source: "tmpfs".to_owned(),
+        options,
+        label: String::new(),
+    };
     assert_eq!(mount.source, Some(MountSource::New(fs)));
     assert_eq!(mount.set, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_STRICTATIME);
     assert_eq!((mount.clear, mount.propagation), (0, vec![]));
