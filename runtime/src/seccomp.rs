@@ -202,6 +202,7 @@ pub(crate) fn plan(
         None => return Ok(None),
     };
     let agent = filter.agent.as_ref().map(|agent| agent.planned(spec, context)).transpose()?;
+    tracing::debug!("seccomp filter flags: {}", filter.flags);
     Ok(Some(plan::Seccomp { program: filter.program.clone(), flags: filter.flags, agent }))
 }
 

@@ -59,7 +59,7 @@ pub(super) fn refuse_used(hierarchy: &Hierarchy, place: &CgroupPath) -> Result<(
     let used = hierarchy.processes(place)?.len();
     let why = match (used, hierarchy.is_frozen(place)) {
         (0, false) => return Ok(()),
-        (0, true) => "the container's cgroup is frozen".to_owned(),
+        (0, true) => "container's cgroup unexpectedly frozen".to_owned(),
         _ => format!("the container's cgroup is not empty: {used} processes are in it"),
     };
     Err(Error::Spec(format!("linux.cgroupsPath {place}: {why}")))

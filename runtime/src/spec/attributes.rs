@@ -91,10 +91,16 @@ fn memory_policy(asked: &LinuxMemoryPolicy) -> Result<MemoryPolicy, Error> {
     }
     let field = "linux.memoryPolicy.nodes";
     let words = numbers::parse(asked.nodes().as_deref().unwrap_or(""));
-    let words = words.map_err(|why| at(field, why))?;
+    let words = words.map_err(|why| at(field, format!("invalid memory policy node: {why}")))?;
+    let mode_name = asked.mode();
     match nodes_wanted {
-        Some(true) if words.is_empty() => Err(at(field, format!("{} needs some", asked.mode()))),
-        Some(false) if !words.is_empty() => Err(at(field, format!("{} takes none", asked.mode()))),
+        Some(true) if words.is_empty() => {
+            Err(at(field, format!("{mode_name} mode requires at least 1 node but got 0")))
+        }
+        Some(false) if !words.is_empty() => {
+            let count: u32 = words.iter().map(|word| word.count_ones()).sum();
+            Err(at(field, format!("{mode_name} mode requires 0 nodes but got {count}")))
+        }
         _ => Ok(MemoryPolicy { mode: mode | flags, nodes: Numbers { words } }),
     }
 }

@@ -5,7 +5,8 @@
 //! first. As with the runtimes that are written in Go, which set the custom, `null` is the same
 //! as nothing.
 
-use oci_spec::runtime::Capability;
+use oci_spec::runtime::{Capability, MemoryPolicyFlagType, MemoryPolicyModeType};
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
@@ -13,7 +14,7 @@ use crate::error::Error;
 use super::at;
 
 /// What has to be there if the object that it belongs to is.
-const REQUIRED: [&str; 28] = [
+const REQUIRED: [&str; 27] = [
     "ociVersion",
     "root",
     "root.path",
@@ -37,7 +38,6 @@ const REQUIRED: [&str; 28] = [
     "linux.gidMappings[].containerID",
     "linux.gidMappings[].hostID",
     "linux.gidMappings[].size",
-    "linux.memoryPolicy.mode",
     "linux.personality.domain",
     "linux.seccomp.defaultAction",
     "linux.seccomp.syscalls[].names",
@@ -111,12 +111,33 @@ fn check(value: &Value) -> Result<(), Error> {
             None => Ok(()),
         }
     })?;
+    check_memory_policy(value)?;
     no_nul(value, String::new())?;
     PATHS.iter().try_for_each(|pattern| {
         each(value, pattern, String::new(), &mut |path, value| {
             check_length(path, value.as_str().unwrap_or_default())
         })
     })
+}
+
+/// The words of a memory policy. The types would tell of all the words that they know.
+fn check_memory_policy(value: &Value) -> Result<(), Error> {
+    let Some(policy) = value.pointer("/linux/memoryPolicy").and_then(Value::as_object) else {
+        return Ok(());
+    };
+    let field = "linux.memoryPolicy";
+    let mode = policy.get("mode").unwrap_or(&Value::Null);
+    if MemoryPolicyModeType::deserialize(mode).is_err() {
+        return Err(at(format!("{field}.mode"), format!("invalid memory policy mode {mode}")));
+    }
+    let flags = policy.get("flags").and_then(Value::as_array).into_iter().flatten();
+    for (i, flag) in flags.enumerate() {
+        if MemoryPolicyFlagType::deserialize(flag).is_err() {
+            let why = format!("invalid memory policy flag {flag}");
+            return Err(at(format!("{field}.flags[{i}]"), why));
+        }
+    }
+    Ok(())
 }
 
 fn check_length(field: &str, path: &str) -> Result<(), Error> {
