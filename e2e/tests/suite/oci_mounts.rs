@@ -9,7 +9,7 @@ use berth_e2e::oci::{Bundle, Oci};
 use berth_e2e::place;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
-    unmount,
+    mount_remount, unmount,
 };
 use serde_json::json;
 
@@ -27,6 +27,33 @@ fn text(path: &Path) -> String {
 fn tmpfs(at: &Path) -> Result<()> {
     fs::create_dir_all(at)?;
     Ok(mount("tmpfs", at, "tmpfs", MountFlags::empty(), None)?)
+}
+
+/// As with runc: `mount(8)` would keep what is not said.
+#[test]
+fn a_bind_with_attributes_has_those_and_no_others() {
+    place::native(async |place| {
+        let oci = Oci::begin(&place)?;
+        let volume = place.dir("volume")?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("tmpfs", &volume, "tmpfs", flags | MountFlags::NOATIME, None)?;
+        mount_remount(&volume, MountFlags::BIND | MountFlags::RDONLY | flags, c"")?;
+        let source = text(&volume);
+        for (options, expected) in [
+            (&["bind"][..], "ro,nosuid,nodev,noexec,noatime"),
+            (&["bind", "rprivate"], "ro,nosuid,nodev,noexec,noatime"),
+            (&["bind", "rw"], "rw,noatime"),
+            (&["bind", "ro"], "ro,noatime"),
+            (&["bind", "nosuid", "relatime"], "rw,nosuid,relatime"),
+            (&["bind", "atime"], "rw,noatime"),
+        ] {
+            let bundle = oci.bundle("a")?.mount("/v", "bind", &source, options);
+            let told = oci.script(bundle, "awk '$5 == \"/v\" {print $6}' /proc/self/mountinfo");
+            assert_eq!(told.await?.trim(), expected, "{options:?}");
+        }
+        unmount(&volume, UnmountFlags::DETACH)?;
+        oci.assert_clean().await
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use berth_e2e::oci::{Bundle, Oci};
 use berth_e2e::place;
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 use serde_json::{Value, json};
 
 fn maps(inside: u32, host: u32, size: u32) -> Value {
@@ -130,6 +130,38 @@ fn sources_that_only_the_host_may_enter_are_bound() {
             "content\n0\n1\n"
         );
         oci.delete("a").await?;
+        oci.assert_clean().await
+    });
+}
+
+/// As the kernel has it for a mount namespace with fewer privileges.
+#[test]
+fn what_a_volume_forbids_a_user_namespace_does_not_allow() {
+    place::native(async |place| {
+        let oci = Oci::begin(&place)?;
+        let volume = place.dir("volume")?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("tmpfs", &volume, "tmpfs", flags, None)?;
+        mount_remount(&volume, MountFlags::BIND | MountFlags::RDONLY | flags, c"")?;
+        let source = volume.to_string_lossy().into_owned();
+        let bound = |options: &[&str]| {
+            Ok::<_, anyhow::Error>(in_users(oci.bundle("a")?).mount("/v", "bind", &source, options))
+        };
+        for options in [&["bind"][..], &["bind", "nosuid", "rprivate"]] {
+            let script = "awk '$5 == \"/v\" {print $6}' /proc/self/mountinfo";
+            let told = oci.script(bound(options)?, script).await?;
+            assert_eq!(told, "ro,nosuid,nodev,noexec,relatime\n", "{options:?}");
+        }
+        for (option, words) in
+            [("rw", "ro of the source"), ("exec", "noexec of"), ("noatime", "time of access")]
+        {
+            let output = oci.run(&bound(&["bind", option])?).await?;
+            assert_ne!(output.code, 0, "{option}");
+            for words in ["mounts[4].options", "operation not permitted", words] {
+                assert!(output.stderr.contains(words), "{words}: {output:?}");
+            }
+        }
+        unmount(&volume, UnmountFlags::DETACH)?;
         oci.assert_clean().await
     });
 }

@@ -101,6 +101,10 @@ pub struct Mount {
     /// `MOUNT_ATTR_*` to clear on it and on all mounts below it.
     #[prost(uint64, tag = "12")]
     pub deep_clear: u64,
+    /// Whether what its source forbids stays forbidden: it is the host's, and the container has a
+    /// user namespace.
+    #[prost(bool, tag = "18")]
+    pub locked: bool,
     /// Whether the destination must not lead through a symbolic link.
     #[prost(bool, tag = "6")]
     pub no_links: bool,

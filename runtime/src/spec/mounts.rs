@@ -7,7 +7,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount as OciMount, Spec};
 use crate::error::Error;
 use crate::plan::{Again, Bind, FileSystem, Handle, Mount, MountSource, Owners, Shared};
 
-use super::options::Options;
+use super::options::{Change, Options};
 use super::root::root_propagation;
 use super::{In as _, Rootfs, Surroundings, clean, has, idmaps, member_of, refuse, text};
 
@@ -101,13 +101,13 @@ impl Reader<'_> {
         }
         let source = self.source(kind, bound, &mut options)?;
         let owners = self.owners(bound, options.map_owners)?;
-        // Attributes of a new mount are only those that are set; what exists already has some.
         let exists = bound || options.remount;
-        let clear = |change: u64| if exists { change } else { 0 };
+        let own = self.own(&source, &options);
         Ok(Mount {
             destination,
-            set: options.own.set,
-            clear: clear(options.own.clear),
+            set: own.set,
+            clear: own.clear,
+            locked: self.is_locked(&source),
             deep_set: options.deep.set,
             deep_clear: options.deep.clear,
             propagation: self.propagation(bound, &options.propagation),
@@ -146,6 +146,19 @@ impl Reader<'_> {
             "{}: {destination} cannot be mounted: {why}",
             self.field("destination")
         )))
+    }
+
+    /// Attributes of a new mount are only those that are set; what exists already has some.
+    fn own(&self, source: &MountSource, options: &Options) -> Change {
+        match source {
+            MountSource::Bind(_) | MountSource::Inside(_) => options.of_bind(self.has_users),
+            MountSource::Again(_) | MountSource::Shared(_) => options.own,
+            MountSource::New(_) => Change { clear: 0, ..options.own },
+        }
+    }
+
+    fn is_locked(&self, source: &MountSource) -> bool {
+        self.has_users && matches!(source, MountSource::Bind(_))
     }
 
     fn source(&self, kind: &str, bound: bool, options: &mut Options) -> Result<MountSource, Error> {

@@ -1,5 +1,7 @@
 //! Mount options, as `mount(8)` and the OCI runtime specification name them.
 
+mod bound;
+
 use libc::{
     MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME,
@@ -19,6 +21,8 @@ pub(super) struct Change {
 pub(super) struct Options {
     /// Attributes of the mount alone.
     pub(super) own: Change,
+    /// What is said of its times of access (`MS_*`), for a bind mount.
+    times: u64,
     /// Attributes of the mount and of all below it.
     pub(super) deep: Change,
     /// `MS_PRIVATE` and the like, with `MS_REC` if it reaches the mounts below, in order.
@@ -57,6 +61,7 @@ impl Options {
 
     fn take(&mut self, option: &str) {
         if let Some((attribute, set)) = attribute(option) {
+            self.times = bound::take_time(self.times, option);
             return self.own.take(attribute, set);
         }
         if let Some((attribute, set)) = option.strip_prefix('r').and_then(attribute) {

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::StatVfsMountFlags;
+
 use crate::plan::{IdMaps, Mount};
 use crate::sys::mount::{Attributes, map_owners, set_attributes};
 
@@ -10,6 +12,7 @@ use super::super::users;
 
 /// Gives a cloned tree its propagation and its attributes.
 pub(super) fn dress(tree: &OwnedFd, mount: &Mount) -> io::Result<()> {
+    let before = mount.locked.then(|| flags(tree)).transpose()?;
     if mount.propagation.is_empty() {
         propagate(tree.as_fd(), &[libc::MS_PRIVATE | libc::MS_REC])?;
     }
@@ -17,7 +20,39 @@ pub(super) fn dress(tree: &OwnedFd, mount: &Mount) -> io::Result<()> {
     let own = Attributes { set: mount.set, clear: mount.clear, propagation: 0 };
     set_attributes(tree.as_fd(), own, false)?;
     let deep = Attributes { set: mount.deep_set, clear: mount.deep_clear, propagation: 0 };
-    set_attributes(tree.as_fd(), deep, true)
+    set_attributes(tree.as_fd(), deep, true)?;
+    before.map_or(Ok(()), |before| refuse_loosened(before, flags(tree)?))
+}
+
+fn flags(tree: &OwnedFd) -> io::Result<StatVfsMountFlags> {
+    Ok(rustix::fs::fstatvfs(tree)?.f_flag)
+}
+
+/// What the kernel locks for a mount namespace with fewer privileges is not opened for it by those
+/// of the host. The tree is nowhere attached yet: it is gone with its descriptor.
+fn refuse_loosened(before: StatVfsMountFlags, after: StatVfsMountFlags) -> io::Result<()> {
+    const RESTRICTIONS: [(StatVfsMountFlags, &str); 4] = [
+        (StatVfsMountFlags::RDONLY, "ro"),
+        (StatVfsMountFlags::NOSUID, "nosuid"),
+        (StatVfsMountFlags::NODEV, "nodev"),
+        (StatVfsMountFlags::NOEXEC, "noexec"),
+    ];
+    let times = StatVfsMountFlags::NOATIME
+        .union(StatVfsMountFlags::NODIRATIME)
+        .union(StatVfsMountFlags::RELATIME);
+    let lost = RESTRICTIONS.iter().filter(|(flag, _)| before.difference(after).contains(*flag));
+    let mut lost: Vec<_> = lost.map(|(_, name)| *name).collect();
+    if before.intersection(times) != after.intersection(times) {
+        lost.push("its time of access");
+    }
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let why = format!(
+        "operation not permitted: {} of the source cannot change for a user namespace",
+        lost.join(", ")
+    );
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 /// Changes the propagation of a mount, one after the other.
@@ -94,3 +129,28 @@ const FILE_SYSTEMS: [(rustix::fs::FsWord, &str); 14] = [
     (0xFE53_4D42, "smb2"),
     (0xFF53_4D42, "cifs"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_source_forbids_stays_forbidden() {
+        type Flags = StatVfsMountFlags;
+        let relative = Flags::RELATIME;
+        for (before, after, words) in [
+            (Flags::RDONLY | relative, Flags::RDONLY | Flags::NOSUID | relative, None),
+            (Flags::NOEXEC | relative, relative, Some("noexec of the source")),
+            (Flags::RDONLY | Flags::NODEV, Flags::empty(), Some("ro, nodev of the source")),
+            (relative, Flags::NOATIME, Some("its time of access")),
+            (Flags::empty(), relative, Some("its time of access")),
+        ] {
+            let refused = refuse_loosened(before, after).map_err(|error| error.to_string());
+            match (&refused, words) {
+                (Ok(()), None) => {}
+                (Err(error), Some(words)) => assert!(error.contains(words), "{error}"),
+                _ => panic!("{before:?} {after:?}: {refused:?}"),
+            }
+        }
+    }
+}

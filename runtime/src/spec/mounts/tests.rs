@@ -82,8 +82,22 @@ fn a_bind_has_attributes_and_propagation() {
     let ro = libc::MOUNT_ATTR_RDONLY;
     assert_eq!(mount.source, Some(MountSource::Bind(bind)));
     assert_eq!(mount.destination, "/data");
-    assert_eq!((mount.set, mount.clear, mount.deep_set, mount.deep_clear), (0, ro, ro, ro));
+    assert_eq!((mount.set, mount.deep_set, mount.deep_clear), (0, ro, ro));
+    assert!(mount.clear & ro != 0 && mount.clear & libc::MOUNT_ATTR_NOSUID != 0, "and no others");
     assert_eq!(mount.propagation, [libc::MS_SLAVE | libc::MS_REC]);
+}
+
+#[test]
+fn with_a_user_namespace_what_the_source_forbids_stays() {
+    let bind = r#"{"destination": "/d", "source": "/s", "options": ["bind", "exec"]}"#;
+    let linux = r#", "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1}],
+        "gidMappings": [{"containerID": 0, "hostID": 100000, "size": 1}]"#;
+    let text = json(linux, &format!(r#", "mounts": [{bind}]"#))
+        .replace(r#"{"type": "mount"}"#, r#"{"type": "mount"}, {"type": "user"}"#);
+    let mount = &planned(&text, &[]).unwrap().plan.mounts[0];
+    assert!(mount.locked);
+    assert_eq!(mount.clear, libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NOSYMFOLLOW);
+    assert!(!mounted(bind).unwrap().locked);
 }
 
 #[test]
