@@ -7,13 +7,14 @@
 //! its time is up.
 //!
 //! ```text
-//! who runs it     kind             where                       the container is
-//! parent          prestart         our namespaces              creating
-//! parent          createRuntime    our namespaces              creating
-//! the container   createContainer  its own, the host's root    creating
-//! the container   startContainer   its own, its own root       created
-//! parent          poststart        our namespaces              running
-//! parent          poststop         our namespaces              stopped
+//! who runs it     kind             namespaces, directory         the container is
+//! parent          prestart         ours, the bundle              creating
+//! parent          createRuntime    ours, the bundle              creating
+//! the container   createContainer  its own, its root as seen     creating
+//!                                  from the host's
+//! the container   startContainer   its own, its working one      created
+//! parent          poststart        ours, the bundle              running
+//! parent          poststop         ours, the bundle              stopped
 //! ```
 //!
 //! Nothing here needs an async runtime or a second thread.

@@ -138,6 +138,7 @@ fn prepare(
         agent = agent.map(|agent| agent.of_this_process(plan)).transpose()?;
     }
     rustix::process::setsid().attempt(Step::Clone, || "start a session")?;
+    let home = namespaces::remember_mounts(plan, &procfs)?;
     namespaces::unshare(plan)?;
     match &plan.root {
         None => streams::install_inside(given, null)?,
@@ -145,6 +146,9 @@ fn prepare(
             kernel::set_names(plan)?;
             kernel::set_parameters(plan, &procfs, &host)?;
             build_root(plan, process, root, material, given)?;
+            if let Some(home) = home {
+                root::take_out(home.as_fd())?;
+            }
         }
     }
     Ok((procfs, agent))
@@ -167,6 +171,7 @@ fn build_root(
         report_namespaces(given.report)
             .attempt(Step::Namespaces, || "wait for who uses the namespaces")?;
     }
+    root::enter(&directory)?;
     hooks::run(Kind::CreateContainer, plan, process)?;
     if process.terminal {
         console::open(&directory, process, given)?;

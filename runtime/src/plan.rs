@@ -92,6 +92,10 @@ pub struct Plan {
     /// NIS domain name to set in the UTS namespace; empty leaves it.
     #[prost(string, tag = "32")]
     pub domainname: String,
+    /// The directory that becomes its root, for a process that is added to a container without a
+    /// mount namespace.
+    #[prost(uint32, optional, tag = "33")]
+    pub shared_root: Option<Handle>,
 }
 
 /// A kernel parameter, by its path below `/proc/sys`.

@@ -112,12 +112,13 @@ pub struct Blueprint {
 /// [`Error::Spec`] if the specification is contradictory or asks for what is not supported.
 pub fn plan(spec: &Spec, around: &Surroundings<'_>) -> Result<Blueprint, Error> {
     let linux = spec.linux().as_ref().ok_or_else(|| refuse("it has no \"linux\" section"))?;
-    let mut blueprint = namespaces::plan(spec, linux, around.members)?;
+    let mut blueprint = namespaces::plan(linux, around.members)?;
     let plan = &mut blueprint.plan;
     names(plan, spec, linux)?;
     plan.sysctls = sysctl::plan(spec, linux)?;
     plan.root = Some(root::root(spec, linux, around)?);
     plan.mounts = mounts::mounts(spec, linux, around)?;
+    root::refuse_ties(plan)?;
     label::dress(plan, linux)?;
     if !mounts::brings_devices(&plan.mounts) {
         plan.devices = devices::devices(linux)?;

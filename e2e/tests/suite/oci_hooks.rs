@@ -22,7 +22,11 @@ fn hook(script: &str) -> Value {
 /// Where all hooks can write to: the hooks of the host are in the bundle, those of the container
 /// in its root.
 fn log(kind: &str) -> &'static str {
-    if kind == "startContainer" { "/log" } else { "rootfs/log" }
+    match kind {
+        "createContainer" => "log",
+        "startContainer" => "/log",
+        _ => "rootfs/log",
+    }
 }
 
 /// Has every kind of hook run `script` and append its output to the log, as one line each.
@@ -84,7 +88,12 @@ fn they_run_where_they_should() {
             let own = matches!(kind.as_str(), "createContainer" | "startContainer");
             let expected = if own { inside.trim() } else { outside.to_str().unwrap_or_default() };
             assert_eq!(namespace, expected, "{kind}");
-            let expected = if kind == "startContainer" { "/" } else { bundle.path() };
+            let rootfs = bundle.rootfs();
+            let expected = match kind.as_str() {
+                "createContainer" => rootfs.to_str().context("a path")?,
+                "startContainer" => "/",
+                _ => bundle.path(),
+            };
             assert_eq!(directory, expected, "{kind}");
         }
         oci.assert_clean().await
@@ -96,8 +105,8 @@ fn before_the_pivot_the_containers_mounts_are_below_its_root() {
     place::native(async |place| {
         let oci = Oci::begin(&place)?;
         let bundle = oci.bundle("a")?;
-        let script = "mount -t tmpfs made rootfs/run && echo by-hook > rootfs/run/made && \
-            test -d rootfs/proc/1 && test -c rootfs/dev/null";
+        let script = "mount -t tmpfs made run && echo by-hook > run/made && \
+            test -d proc/1 && test -c dev/null && test -e ../config.json";
         let bundle = bundle.set("/hooks/createContainer", json!([hook(script)]));
         let output = oci.script(bundle.clone(), "cat /run/made").await?;
         assert_eq!(output, "by-hook\n");

@@ -80,6 +80,43 @@ fn what_is_not_said_is_the_hosts() {
     });
 }
 
+/// Its root is a tree of its own: of what it mounts nothing is ever seen, or left, on the host.
+#[test]
+fn without_a_mount_namespace_the_root_is_still_the_containers() {
+    place::native(async |place| {
+        let oci = Oci::begin(&place)?;
+        let list = json!([{"type": "pid"}, {"type": "ipc"}]);
+        let bundle = oci.bundle("a")?.set("/linux/namespaces", list).unset("/hostname");
+        let bundle = bundle
+            .set("/root/readonly", json!(true))
+            .set("/linux/maskedPaths", json!(["/proc/kcore", "/etc/secret"]))
+            .set("/linux/readonlyPaths", json!(["/proc/sys"]))
+            .set("/hooks/createRuntime", json!([{
+                "path": "/bin/sh", "args": ["sh", "-c", "grep -c rootfs /proc/mounts > told; true"],
+                "env": ["PATH=/usr/bin:/bin"],
+            }]))
+            .args(&["sleep", "inf"]);
+        fs::create_dir_all(bundle.rootfs().join("etc"))?;
+        fs::write(bundle.rootfs().join("etc/secret"), "secret")?;
+        let mounts = || fs::read_to_string("/proc/self/mountinfo");
+        let before = mounts()?;
+        oci.start(&bundle).await?;
+        assert_eq!(mounts()?, before, "nothing of it is mounted here");
+        assert_eq!(bundle.read("told")?, "0\n");
+        let script = "readlink /proc/self/ns/mnt; cat /etc/secret
+            (echo 1 > /made) 2> /dev/null && echo written
+            (echo 60 > /proc/sys/vm/swappiness) 2> /dev/null && echo tuned
+            cd /; cd ../../..; test -e bin/busybox && test -c dev/null && echo inside";
+        assert_eq!(oci.exec("a", script).await?, format!("{}\ninside\n", own("mnt")?));
+        assert!(!bundle.rootfs().join("made").exists());
+        let told = oci.exec("a", "cat /proc/self/mountinfo; pwd; cat /proc/1/comm").await?;
+        assert_eq!(told, "/\nsleep\n", "no mount of the host is to be seen");
+        oci.delete("a").await?;
+        assert_eq!(mounts()?, before);
+        oci.assert_clean().await
+    });
+}
+
 #[test]
 fn clocks_of_a_time_namespace_are_ahead_also_for_added_processes() {
     place::native(async |place| {
@@ -141,7 +178,11 @@ fn namespaces_that_make_no_sense_are_refused_by_their_field() {
                 "/no/such",
             ),
             (namespaces(json!([mount, {"type": "uts", "path": "/proc/self/ns/net"}]))?, "uts"),
-            (namespaces(json!([{"type": "uts"}]))?, "needs a mount namespace"),
+            (
+                namespaces(json!([{"type": "uts"}]))?
+                    .set("/linux/rootfsPropagation", json!("shared")),
+                "linux.rootfsPropagation: it needs a mount namespace",
+            ),
             (namespaces(json!([mount]))?, "hostname: the container has no uts namespace"),
             (namespaces(json!([mount, {"type": "user"}]))?.unset("/hostname"), "linux.uidMappings"),
             (oci.bundle("a")?.set("/linux/uidMappings", maps), "linux.gidMappings: missing"),

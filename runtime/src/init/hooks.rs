@@ -1,6 +1,5 @@
 //! The hooks that are run by the container's own first process.
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::hooks::{Kind, StateJson, run_each};
@@ -9,16 +8,13 @@ use crate::protocol::Step;
 
 use super::{Fault, seccomp};
 
-/// Runs the plan's hooks of `kind`: before the pivot in the bundle, after it where the process is.
+/// Runs the plan's hooks of `kind`, where the process is.
 /// Those with the environment of the program have it as `process`, as it will be executed, has it.
 pub(super) fn run(kind: Kind, plan: &Plan, process: &Process) -> Result<(), Fault> {
     let Some(planned) = &plan.hooks else { return Ok(()) };
-    let (hooks, directory) = match kind {
-        Kind::CreateContainer => {
-            let bundle = Path::new(&planned.about.bundle);
-            (&planned.create_container, Some(bundle).filter(|path| path.is_absolute()))
-        }
-        _ => (&planned.start_container, None),
+    let hooks = match kind {
+        Kind::CreateContainer => &planned.create_container,
+        _ => &planned.start_container,
     };
     let own = plan.process.as_ref().map(|process| &process.env);
     let completed = hooks.iter().map(|hook| match Some(&hook.env) == own {
@@ -33,7 +29,7 @@ pub(super) fn run(kind: Kind, plan: &Plan, process: &Process) -> Result<(), Faul
         Kind::StartContainer => seccomp::confine(command, process),
         _ => Ok(()),
     };
-    run_each(kind, &hooks, &state, directory, &confine).map_err(|fault| Fault {
+    run_each(kind, &hooks, &state, None, &confine).map_err(|fault| Fault {
         step: Step::Hook,
         attempt: format!("error running {kind} hook #{}", fault.index),
         error: fault.cause,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::mount::{MountPropagationFlags, mount_change};
 
@@ -11,7 +11,7 @@ use crate::protocol::Step;
 use crate::sys::namespace;
 
 use super::procfs::Procfs;
-use super::{Attempt, Fault, Inheritance, identity, users};
+use super::{Attempt, Fault, Inheritance, identity, root, users};
 
 const MOUNTS: u64 = libc::CLONE_NEWNS as u64;
 const TIME: u64 = libc::CLONE_NEWTIME as u64;
@@ -27,10 +27,23 @@ pub(super) fn enter(plan: &Plan, given: &Inheritance<'_>) -> Result<(), Fault> {
         let entered = given.handle(enter.of).and_then(|of| namespace::enter(of, enter.kinds));
         entered.attempt(Step::Namespaces, || format!("enter {}", names(enter.kinds)))?;
     }
+    if let Some(root) = plan.shared_root {
+        given
+            .handle(root)
+            .and_then(root::use_as_root)
+            .attempt(Step::Root, || "enter the root of the container")?;
+    }
     if users {
         users::become_root().attempt(Step::Namespaces, || "become root of the user namespace")?;
     }
     Ok(())
+}
+
+/// Takes hold of the mount namespace that a container without one goes back to.
+pub(super) fn remember_mounts(plan: &Plan, procfs: &Procfs) -> Result<Option<OwnedFd>, Fault> {
+    let apart = plan.root.as_ref().is_some_and(|root| root.apart);
+    let home = apart.then(|| procfs.mount_namespace()).transpose();
+    home.attempt(Step::Namespaces, || "take hold of the mount namespace of the host")
 }
 
 /// Makes the container's own namespaces, but for those that are entered by birth.

@@ -76,6 +76,13 @@ impl Procfs {
         Ok((status.st_dev, status.st_ino))
     }
 
+    /// The calling thread's mount namespace.
+    pub(super) fn mount_namespace(&self) -> io::Result<OwnedFd> {
+        // As above: the magic link is the kernel's.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0, "thread-self/ns/mnt", flags, Mode::empty())?)
+    }
+
     fn resolve(&self, path: &str, flags: OFlags) -> io::Result<File> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;

@@ -17,6 +17,7 @@ use rustix::mount::{
 use crate::plan::{Root, RootOwners, RootSource};
 use crate::protocol::Step;
 use crate::sys::mount::{Attributes, map_owners, set_attributes};
+use crate::sys::namespace;
 
 use super::mounts::clone_tree;
 use super::paths::RootDirectory;
@@ -96,6 +97,31 @@ pub(super) fn attach(
     };
     move_to(tree.as_fd(), at).attempt(STEP, || format!("attach the root at {at}"))?;
     Ok(RootDirectory::new(tree))
+}
+
+/// Enters the directory of the root, which is not yet the root directory: there the hooks of the
+/// container run, as with other runtimes.
+pub(super) fn enter(directory: &RootDirectory) -> Result<(), Fault> {
+    rustix::process::fchdir(directory).attempt(STEP, || "enter the root")
+}
+
+/// Goes back to the mount namespace `home` and takes the finished root along.
+///
+/// It is cloned as a tree of its own that no mount namespace has. Such a tree is unmounted at once
+/// when its descriptor is closed, which leaves it whole for who has its root in it, and for nobody
+/// else: nothing can be mounted in it or found through it, and it ends with its last process.
+pub(super) fn take_out(home: BorrowedFd<'_>) -> Result<(), Fault> {
+    let tree = clone_tree("/", true).attempt(STEP, || "take out the root")?;
+    namespace::enter(home, libc::CLONE_NEWNS as u64)
+        .attempt(Step::Namespaces, || "go back to the mount namespace of the host")?;
+    use_as_root(tree.as_fd()).attempt(STEP, || "enter the root")
+}
+
+/// Makes an open directory the root of this process.
+pub(super) fn use_as_root(directory: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::process::fchdir(directory)?;
+    rustix::process::chroot(".")?;
+    Ok(rustix::process::chdir("/")?)
 }
 
 /// Moves into the finished root and lets go of the host's.

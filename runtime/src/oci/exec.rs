@@ -1,14 +1,16 @@
 //! `exec`: one more process in a container.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process, User};
+use rustix::fs::{Mode, OFlags};
 
 use crate::cgroup::Hierarchy;
 use crate::error::{Error, Storing as _};
-use crate::newborn::Nest;
+use crate::newborn::{self, Nest};
 use crate::seccomp::Filters;
 use crate::spec;
 
@@ -131,16 +133,31 @@ fn execute(
     };
     let cgroup = hierarchy.open_cgroup(&place)?;
     let home = fs::File::open("/proc/self/ns/pid").storing("open", "/proc/self/ns/pid")?;
+    let root = plan.shared_root.map(|_| root_of(record, init)).transpose()?;
     let cradle = Cradle {
         cgroup: cgroup.as_fd(),
         nest: Nest::Of { other: init.as_fd(), home: home.as_fd() },
-        handles: vec![init.as_fd()],
+        handles: [init].into_iter().chain(&root).map(OwnedFd::as_fd).collect(),
     };
     let initial = spec::initial_cpus(process)?;
     let mut newborn = Newborn::clone_on(initial.as_ref(), &plan, cradle)?;
     attend::joined(record, newborn.pid())?;
     newborn.hear(console)?;
     Ok(newborn)
+}
+
+/// The root directory of the container's first process.
+fn root_of(record: &Record, init: &OwnedFd) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/{}/root", record.process.map_or(0, |life| life.pid));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&path, flags, Mode::empty()).storing("open", &path)?;
+    // Its PID is nobody else's until it has been waited for.
+    match newborn::pid_of(init.as_fd()).storing("find the process of", &record.id)? {
+        Some(_) => Ok(root),
+        None => {
+            Err(io::Error::from(io::ErrorKind::NotFound)).storing("find the process of", &record.id)
+        }
+    }
 }
 
 fn require_console(process: &Process, exec: &Exec) -> Result<(), Error> {

@@ -24,6 +24,10 @@ pub struct Root {
     /// the initial ramfs.
     #[prost(bool, tag = "8")]
     pub no_pivot: bool,
+    /// Whether the process ends in the mount namespace that it came from, with this root as a
+    /// tree of its own that no mount namespace has: for a container without one.
+    #[prost(bool, tag = "9")]
+    pub apart: bool,
     /// Where it comes from.
     #[prost(oneof = "RootSource", tags = "4, 5, 6")]
     pub source: Option<RootSource>,

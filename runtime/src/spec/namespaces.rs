@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Kind, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Kind};
 
 use crate::error::Error;
 use crate::plan::{Enter, Handle, IdMaps, Plan, TimeOffset, UserNamespace, Users};
@@ -15,7 +15,7 @@ use crate::protocol::PidNamespace;
 use super::{Blueprint, Member, idmaps, member_of, refuse};
 
 /// What the kernel does with a namespace file that is none of the expected kind is `EINVAL`.
-pub(super) fn plan(spec: &Spec, linux: &Linux, members: &[Member]) -> Result<Blueprint, Error> {
+pub(super) fn plan(linux: &Linux, members: &[Member]) -> Result<Blueprint, Error> {
     let mut blueprint = Blueprint {
         plan: Plan::default(),
         pid_namespace: PidNamespace::Host(true),
@@ -30,7 +30,7 @@ pub(super) fn plan(spec: &Spec, linux: &Linux, members: &[Member]) -> Result<Blu
     plan_users(&namespaces, maps, members, &mut blueprint)?;
     plan_times(linux, &namespaces, &mut blueprint.plan)?;
     plan_rebirth(&mut blueprint);
-    refuse_foreign_changes(spec, linux, &namespaces)?;
+    plan_mounts(linux, &namespaces, &mut blueprint)?;
     Ok(blueprint)
 }
 
@@ -151,31 +151,25 @@ fn plan_rebirth(blueprint: &mut Blueprint) {
     }
 }
 
-/// What would change a namespace that the container shares with the host.
-fn refuse_foreign_changes(
-    spec: &Spec,
+/// A container without a mount namespace has a root of its own nevertheless, put together in a
+/// namespace that it leaves again: nothing of it is ever mounted in the host's.
+fn plan_mounts(
     linux: &Linux,
     namespaces: &Namespaces<'_>,
+    blueprint: &mut Blueprint,
 ) -> Result<(), Error> {
-    let some = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     if namespaces.find(Kind::Mount).is_some() {
         return Ok(());
     }
-    let many = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    let read_only = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
-    for (field, given) in [
-        ("mounts", spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
-        ("linux.maskedPaths", many(linux.masked_paths())),
-        ("linux.readonlyPaths", many(linux.readonly_paths())),
-        ("linux.rootfsPropagation", some(linux.rootfs_propagation())),
-        ("root.readonly", read_only),
-    ] {
-        if given {
-            let why = "it needs a mount namespace in linux.namespaces";
-            return Err(refuse(format!("{field}: {why}")));
-        }
+    let why = "it needs a mount namespace in linux.namespaces";
+    if linux.rootfs_propagation().as_ref().is_some_and(|name| !name.is_empty()) {
+        return Err(refuse(format!("linux.rootfsPropagation: {why}")));
     }
-    Err(refuse("linux.namespaces: a container needs a mount namespace"))
+    if let Some(user) = namespaces.0.iter().position(|one| one.typ() == Kind::User) {
+        return Err(refuse(format!("linux.namespaces[{user}]: {why}")));
+    }
+    blueprint.plan.unshare |= Kind::Mount as u64;
+    Ok(())
 }
 
 /// Adds to what is entered; several namespaces of one process are entered in one call.
@@ -276,6 +270,15 @@ mod tests {
     }
 
     #[test]
+    fn without_a_mount_namespace_the_root_is_put_together_in_one_and_taken_out() {
+        let blueprint = with(r#"{"type": "ipc"}"#, "", &[]).unwrap();
+        assert_eq!(blueprint.plan.unshare, new(&[Kind::Ipc, Kind::Mount]));
+        assert!(blueprint.plan.root.unwrap().apart);
+        let blueprint = with(r#"{"type": "mount"}"#, "", &[]).unwrap();
+        assert!(!blueprint.plan.root.unwrap().apart);
+    }
+
+    #[test]
     fn a_time_namespace_is_entered_by_birth() {
         let offsets = r#", "timeOffsets": {"monotonic": {"secs": -5, "nanosecs": 7},
             "boottime": {"secs": 9}}"#;
@@ -309,7 +312,12 @@ mod tests {
             (&time(r#", "path": "/x""#), &offsets(r#""boottime": {"secs": 1}"#), "another's"),
             (&time(""), &offsets(r#""realtime": {"secs": 1}"#), "linux.timeOffsets.realtime"),
             (&time(""), &offsets(r#""boottime": {"nanosecs": 1000000000}"#), "boottime.nanosecs"),
-            (r#"{"type": "pid"}"#, "", "root.readonly: it needs a mount namespace"),
+            (
+                r#"{"type": "pid"}"#,
+                r#", "rootfsPropagation": "shared""#,
+                "linux.rootfsPropagation: it needs a mount namespace",
+            ),
+            (r#"{"type": "user"}"#, MAPS, "linux.namespaces[0]: it needs a mount namespace"),
         ] {
             let error = with(list, linux, &[]).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

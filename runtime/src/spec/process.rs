@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::plan::{Capabilities, Enter, Limit, Plan, Process, Program};
 use crate::seccomp;
 
-use super::{Surroundings, at, attributes, numbers};
+use super::{Surroundings, at, attributes, has, numbers};
 
 /// `CLONE_NEW*` of the namespaces that an added process enters in any case; its PID namespace it is
 /// born in.
@@ -28,7 +28,8 @@ const IF_OWN: [LinuxNamespaceType; 2] = [LinuxNamespaceType::User, LinuxNamespac
 
 /// Plans a process that is added to the container of the only member, which was made from `spec`.
 ///
-/// It gets the filter of system calls that the container's first process has.
+/// It gets the filter of system calls that the container's first process has. If the container has
+/// no mount namespace, the handle after that of the member is its root directory.
 ///
 /// # Errors
 /// [`Error::Spec`] if the specification is contradictory.
@@ -47,7 +48,9 @@ pub fn exec(
     let own = namespaces.map(|namespace| namespace.typ()).filter(|kind| IF_OWN.contains(kind));
     let kinds = own.fold(ALL_BUT_PID, |kinds, kind| kinds | kind as u64);
     let enter = vec![Enter { of: 0, kinds }];
-    Ok(Plan { enter, process: Some(planned), ..Plan::default() })
+    let apart = spec.linux().as_ref().is_some_and(|linux| !has(linux, LinuxNamespaceType::Mount));
+    let shared_root = apart.then_some(1);
+    Ok(Plan { enter, process: Some(planned), shared_root, ..Plan::default() })
 }
 
 /// The session keyring of a container, by the name that other runtimes give it: a process that is

@@ -5,7 +5,7 @@ use std::path::Path;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 use crate::error::Error;
-use crate::plan::{Overlay, Root, RootOwners, RootSource};
+use crate::plan::{Mount, Overlay, Plan, Root, RootOwners, RootSource};
 
 use super::options::propagation;
 use super::{Rootfs, Surroundings, has, refuse, text};
@@ -30,8 +30,25 @@ pub(super) fn root(spec: &Spec, linux: &Linux, around: &Surroundings<'_>) -> Res
         propagation,
         owners: owners.into(),
         no_pivot: around.no_pivot,
+        apart: !has(linux, LinuxNamespaceType::Mount),
         source: Some(source(around.rootfs)?),
     })
+}
+
+/// Mounts of a root that no mount namespace has are tied to no others.
+pub(super) fn refuse_ties(plan: &Plan) -> Result<(), Error> {
+    const TIES: u64 = libc::MS_SHARED | libc::MS_SLAVE | libc::MS_UNBINDABLE;
+    if !plan.root.as_ref().is_some_and(|root| root.apart) {
+        return Ok(());
+    }
+    let tied = |mount: &Mount| mount.propagation.iter().any(|bits| bits & TIES != 0);
+    match plan.mounts.iter().position(tied) {
+        None => Ok(()),
+        Some(index) => {
+            let why = "propagation needs a mount namespace in linux.namespaces";
+            Err(refuse(format!("mounts[{index}].options: {why}")))
+        }
+    }
 }
 
 /// Where a root file system comes from.
@@ -94,6 +111,20 @@ mod tests {
         }
         let error = planned(&json(r#", "rootfsPropagation": "rr""#, ""), &[]).unwrap_err();
         assert!(error.to_string().contains("linux.rootfsPropagation: \"rr\""), "{error}");
+    }
+
+    #[test]
+    fn without_a_mount_namespace_no_mount_is_tied_to_others() {
+        let mounts = |option: &str| {
+            let mount = r#"{"destination": "/a", "type": "bind", "source": "/b", "options": ["bind", "OPTION"]}"#;
+            let mounts = format!(r#", "mounts": [{}]"#, mount.replace("OPTION", option));
+            json("", &mounts).replace(r#"{"type": "mount"}"#, r#"{"type": "ipc"}"#)
+        };
+        assert!(planned(&mounts("rprivate"), &[]).is_ok());
+        for option in ["rshared", "slave", "unbindable"] {
+            let error = planned(&mounts(option), &[]).unwrap_err().to_string();
+            assert!(error.contains("mounts[0].options: propagation needs"), "{error}");
+        }
     }
 
     #[test]
