@@ -152,6 +152,40 @@ fn statistics_are_one_line() {
     });
 }
 
+/// With the memory controller there is a file to watch, which once was ready all the time.
+#[test]
+fn events_tell_what_is_used_and_that_memory_ran_out() {
+    place::with_controllers(async |place| {
+        let oci = Oci::begin(&place)?;
+        let memory = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
+        let bundle = oci.bundle("a")?.set("/linux/resources", memory);
+        oci.start(&bundle.args(&["/bin/sleep", "1000"])).await?;
+        let mut watch = oci.command(&["events", "--interval", "50ms", "a"]);
+        let mut watch = watch.stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(watch.stdout.take().context("its output")?).lines();
+        let mut next =
+            async || tokio::time::timeout(SOON, lines.next_line()).await??.context("a line");
+        for _ in 0..2 {
+            let line = next().await?;
+            assert!(line.starts_with(r#"{"type":"stats","id":"a","data":{"#), "{line}");
+        }
+        let hog = ["exec", "a", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"];
+        assert_eq!(oci.call(&hog).await?.code, 128 + 9, "it is killed");
+        let mut told = false;
+        for _ in 0..100 {
+            told |= next().await? == r#"{"type":"oom","id":"a"}"#;
+            if told {
+                break;
+            }
+        }
+        assert!(told);
+        assert!(next().await?.contains("stats"), "it goes on");
+        oci.delete("a").await?;
+        assert!(tokio::time::timeout(SOON, watch.wait()).await??.success(), "it ends");
+        oci.assert_clean().await
+    });
+}
+
 #[test]
 fn what_is_not_supported_is_refused_in_words() {
     place::native(async |place| {

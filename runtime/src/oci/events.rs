@@ -4,10 +4,11 @@
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, pread};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -54,24 +55,23 @@ impl Runtime {
         let record = self.load(id)?;
         let process = self.living(&record)?;
         let cgroup = self.hierarchy()?.open_cgroup(&record.cgroup)?;
-        let interval = Timespec::try_from(interval).unwrap_or(Timespec { tv_sec: 5, tv_nsec: 0 });
         // Where the memory controller is missing there is no such file, and no such event.
         let memory = open(cgroup.as_fd(), "memory.events").ok();
         let mut killed = oom_kills(cgroup.as_fd());
+        let mut due = Instant::now() + interval;
         loop {
-            let mut fds = vec![PollFd::new(&process, PollFlags::IN)];
-            fds.extend(memory.as_ref().map(|file| PollFd::new(file, PollFlags::PRI)));
-            let ready = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&interval)));
-            let ready = ready.storing("watch", id)?;
-            if fds.first().is_some_and(|process| !process.revents().is_empty()) {
-                return Ok(());
-            }
+            let ended = wait(&process, memory.as_ref(), due).storing("watch", id)?;
             let now = oom_kills(cgroup.as_fd());
             if now > killed {
                 killed = now;
                 tell(&Event { kind: "oom", id: id.to_owned(), data: None }).storing("print", id)?;
-            } else if ready == 0 {
+            }
+            if ended {
+                return Ok(());
+            }
+            if Instant::now() >= due {
                 tell(&statistics(id, cgroup.as_fd())).storing("print", id)?;
+                due = Instant::now() + interval;
             }
         }
     }
@@ -85,6 +85,23 @@ impl Runtime {
         let life = record.process.ok_or_else(ended)?;
         life.open().storing("open the process of", &record.id)?.ok_or_else(ended)
     }
+}
+
+/// Waits until `due`, or until something has happened that is worth a look; answers whether the
+/// process has ended.
+fn wait(process: &OwnedFd, memory: Option<&OwnedFd>, due: Instant) -> io::Result<bool> {
+    // A file of a cgroup is ready until it has been read since the last change, and for ever when
+    // its cgroup is gone.
+    let memory = memory.filter(|file| pread(file, &mut [0; 512], 0).is_ok());
+    let left = Timespec::try_from(due.saturating_duration_since(Instant::now()));
+    let left = left.unwrap_or(Timespec { tv_sec: 5, tv_nsec: 0 });
+    let mut fds = vec![PollFd::new(process, PollFlags::IN)];
+    fds.extend(memory.map(|file| PollFd::new(file, PollFlags::PRI)));
+    poll(&mut fds, Some(&left)).or_else(|error| match error {
+        Errno::INTR => Ok(0),
+        error => Err(error),
+    })?;
+    Ok(fds.first().is_some_and(|process| !process.revents().is_empty()))
 }
 
 fn statistics(id: &str, cgroup: BorrowedFd<'_>) -> Event {
