@@ -19,6 +19,7 @@ pub(crate) fn born_on<T>(
     body: impl FnOnce() -> io::Result<T>,
 ) -> io::Result<T> {
     let Some(cpus) = cpus else { return body() };
+    tracing::debug!("initial CPU affinity: {}", mask(&cpus.words));
     let before = task::affinity()?;
     task::set_affinity(&cpus.words)?;
     let result = body();
@@ -26,9 +27,27 @@ pub(crate) fn born_on<T>(
     result
 }
 
+/// Processors as one hexadecimal number, a bit each.
+fn mask(words: &[u64]) -> String {
+    let digits: String = words.iter().rev().map(|word| format!("{word:016x}")).collect();
+    match digits.trim_start_matches('0') {
+        "" => "0x0".to_owned(),
+        digits => format!("0x{digits}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mask_is_one_number() {
+        for (words, text) in
+            [(&[3][..], "0x3"), (&[0, 1], "0x10000000000000000"), (&[], "0x0"), (&[0], "0x0")]
+        {
+            assert_eq!(mask(words), text);
+        }
+    }
 
     #[test]
     fn the_body_runs_there_and_the_thread_comes_back() {

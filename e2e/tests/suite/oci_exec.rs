@@ -182,6 +182,26 @@ fn received(listener: &std::os::unix::net::UnixListener) -> Result<OwnedFd> {
 }
 
 #[test]
+fn a_cgroup_that_hands_controllers_on_takes_no_process() {
+    place::with_controllers(async |place| {
+        let oci = Oci::begin(&place)?;
+        oci.start(&sleeper(&oci)?).await?;
+        let pid = oci.state("a").await?["pid"].to_string();
+        let own = std::path::Path::new("/sys/fs/cgroup/e2e/a");
+        std::fs::create_dir(own.join("inner"))?;
+        std::fs::write(own.join("inner/cgroup.procs"), pid)?;
+        std::fs::write(own.join("cgroup.subtree_control"), "+memory")?;
+        let inside = oci.exec("a", "cat /proc/self/cgroup").await?;
+        assert!(inside.ends_with("/inner\n"), "with the first process: {inside}");
+        let refused = oci.call(&["exec", "--cgroup", "/", "a", "/bin/true"]).await?;
+        let words = "adding pid of the child to cgroups: device or resource busy";
+        assert!(refused.code == 255 && refused.stderr.contains(words), "{refused:?}");
+        oci.delete("a").await?;
+        oci.assert_clean().await
+    });
+}
+
+#[test]
 fn a_container_that_has_moved_to_another_cgroup_is_followed_there() {
     place::native(async |place| {
         let oci = Oci::begin(&place)?;

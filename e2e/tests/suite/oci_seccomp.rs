@@ -146,7 +146,10 @@ fn what_makes_no_sense_is_refused_with_its_field_and_leaves_nothing() {
             ),
             (notify(&["mkdir"]), "linux.seccomp.listenerPath"),
             (agent(notify(&["write"])), "SCMP_ACT_NOTIFY cannot be used for the write syscall"),
-            (agent(notify(&["mkdir"])), "linux.seccomp.listenerPath /run/nobody.sock"),
+            (
+                agent(notify(&["mkdir"])),
+                "connect with seccomp agent at linux.seccomp.listenerPath /run/nobody.sock",
+            ),
         ]
         .into_iter()
         .enumerate()

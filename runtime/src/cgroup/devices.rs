@@ -50,10 +50,12 @@ pub(super) fn parse(rules: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, Error> {
 impl Rule {
     fn of(rule: &LinuxDeviceCgroup) -> Result<Self, String> {
         let access = rule.access().as_deref().unwrap_or("rwm");
-        if !access.chars().all(|letter| "rwm".contains(letter)) {
+        // "a" as in the files of cgroup version 1, but never to allow more than is named.
+        let letters = if rule.allow() { "rwm" } else { "rwma" };
+        if !access.chars().all(|letter| letters.contains(letter)) {
             return Err(format!("access: {access:?} is not of \"rwm\""));
         }
-        let bit = |letter, bit| if access.contains(letter) { bit } else { 0 };
+        let bit = |letter, bit| if access.contains([letter, 'a']) { bit } else { 0 };
         Ok(Self {
             allow: rule.allow(),
             kind: match rule.typ() {
@@ -290,6 +292,12 @@ mod tests {
         assert!(allows(&program, CHAR, 10, 200, READ));
         assert!(!allows(&program, CHAR, 10, 200, READ | WRITE));
         assert!(allows(&program, BLOCK, 8, 0, READ | WRITE | MKNOD));
+        let all = |letters: &str| {
+            format!(
+                r#"[{{"allow": true}}, {{"allow": false, "type": "c", "access": "{letters}"}}]"#
+            )
+        };
+        assert_eq!(rules(&all("ra")), rules(&all("rwm")), "all of it is refused");
     }
 
     #[test]
@@ -337,6 +345,7 @@ mod tests {
             (r#"{"allow": true, "type": "c", "minor": -2}"#, "[0].minor: -2"),
             (r#"{"allow": true, "type": "p"}"#, "[0].type"),
             (r#"{"allow": true, "access": "rx"}"#, "[0].access: \"rx\""),
+            (r#"{"allow": true, "access": "ra"}"#, "[0].access: \"ra\""),
         ] {
             let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(&format!("[{rule}]")).unwrap();
             let error = parse(&rules).unwrap_err().to_string();

@@ -54,7 +54,8 @@ pub(super) fn connect(plan: &Plan) -> Result<Option<Agent>, Fault> {
     let Some(SeccompAgent { path, .. }) = filter.and_then(|filter| filter.agent.as_ref()) else {
         return Ok(None);
     };
-    let attempt = || format!("connect to the seccomp agent at linux.seccomp.listenerPath {path}");
+    let attempt =
+        || format!("failed to connect with seccomp agent at linux.seccomp.listenerPath {path}");
     let socket = socket::connect_stream(Path::new(path)).attempt(STEP, attempt)?;
     Agent { socket, state: String::new() }.of_this_process(plan).map(Some)
 }

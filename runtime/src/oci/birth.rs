@@ -67,7 +67,14 @@ impl Newborn {
         let child = born_on(cpus, || {
             clone_child(&proof, Some(cradle.cgroup), cradle.nest, &given, || Ok(plan.clone()))
         });
-        let failed = |error| Error::Start(newborn::failure(Step::Clone, "clone", &error));
+        let failed = |error: std::io::Error| {
+            // A cgroup that hands controllers on takes no processes itself.
+            let attempt = match error.raw_os_error() {
+                Some(libc::EBUSY) => "clone: adding pid of the child to cgroups",
+                _ => "clone",
+            };
+            Error::Start(newborn::failure(Step::Clone, attempt, &error))
+        };
         Ok(Self { child: Some(child.map_err(failed)?), report })
     }
 

@@ -70,12 +70,14 @@ pub(in crate::cgroup) fn check_usage(memory: &LinuxMemory, used: &Stats) -> Resu
     }
     let bytes = used.memory_bytes.unwrap_or(0);
     let both = bytes.saturating_add(used.swap_bytes.unwrap_or(0));
-    for (field, limit, used) in
-        [("memory.limit", memory.limit(), bytes), ("memory.swap", memory.swap(), both)]
-    {
+    for (field, name, limit, used) in [
+        ("memory.swap", "memory+swap", memory.swap(), both),
+        ("memory.limit", "memory", memory.limit(), bytes),
+    ] {
         let limit = limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit != 0);
-        if limit.is_some_and(|limit| limit < used) {
-            return refuse(field, format!("{used} bytes are in use (checkBeforeUpdate)"));
+        if let Some(limit) = limit.filter(|limit| *limit < used) {
+            let why = format!("rejecting {name} limit {limit}: {used} bytes are in use");
+            return refuse(field, format!("{why} (checkBeforeUpdate)"));
         }
     }
     Ok(())

@@ -202,10 +202,13 @@ fn a_limit_below_what_is_in_use_is_refused_where_that_is_asked_for() {
     assert!(used(r#"{"limit": 1000, "swap": 1500, "checkBeforeUpdate": true}"#).is_ok());
     assert!(used(r#"{"limit": -1, "swap": 0, "checkBeforeUpdate": true}"#).is_ok());
     for (json, field) in [
-        (r#"{"limit": 999, "checkBeforeUpdate": true}"#, "linux.resources.memory.limit: 1000"),
+        (
+            r#"{"limit": 999, "checkBeforeUpdate": true}"#,
+            "linux.resources.memory.limit: rejecting memory limit 999: 1000",
+        ),
         (
             r#"{"limit": 1000, "swap": 1499, "checkBeforeUpdate": true}"#,
-            "linux.resources.memory.swap: 1500",
+            "linux.resources.memory.swap: rejecting memory+swap limit 1499: 1500",
         ),
     ] {
         assert!(used(json).unwrap_err().to_string().contains(field), "{json}");
