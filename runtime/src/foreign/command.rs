@@ -68,13 +68,18 @@ pub(crate) fn state_names(root: &Path) -> io::Result<Vec<String>> {
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// The last error in a runtime's log, in its own words.
+/// The last error in a runtime's log, in its own words: those of Go's logrus, or of Rust's tracing
+/// as youki has it, which may end in a backtrace.
 pub(crate) fn said(log: &Path) -> Option<String> {
     let text = fs::read_to_string(log).ok()?;
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut errors = lines.filter(|line| line["level"] == "error" || line["level"] == "fatal");
+    let is_error =
+        |level: &str| ["error", "fatal"].iter().any(|one| level.eq_ignore_ascii_case(one));
+    let mut errors = lines.filter(|line| line["level"].as_str().is_some_and(is_error));
     let last = errors.next_back()?;
-    last["msg"].as_str().map(|words| words.trim().to_owned())
+    let words = last["msg"].as_str().or_else(|| last["message"].as_str())?;
+    let words = words.split("\n\nStack backtrace:").next().unwrap_or(words);
+    Some(words.trim().to_owned())
 }
 
 /// Paths of ours and of the configuration go into protocols and JSON, which are UTF-8.
@@ -94,6 +99,10 @@ mod tests {
                    no JSON\n{\"level\":\"error\",\"msg\":\"b\\n\"}\n{\"level\":\"info\",\"msg\":\"c\"}\n";
         fs::write(file.path(), log).unwrap();
         assert_eq!(said(file.path()).as_deref(), Some("b"));
+        let log =
+            "{\"level\":\"ERROR\",\"message\":\"no such thing\\n\\nStack backtrace:\\n 0: a\"}\n";
+        fs::write(file.path(), log).unwrap();
+        assert_eq!(said(file.path()).as_deref(), Some("no such thing"), "youki's");
         fs::write(file.path(), "").unwrap();
         assert_eq!(said(file.path()), None);
         assert_eq!(said(Path::new("/no/such/log")), None);

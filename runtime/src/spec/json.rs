@@ -241,12 +241,17 @@ fn adapt(process: &mut Map<String, Value>) {
 /// A capability of a newer kernel is none that could be given away here.
 fn drop_unknown(name: &str, set: &mut Value) {
     let Some(set) = set.as_array_mut() else { return };
-    set.retain(|capability| {
-        let unknown = capability.is_string()
-            && serde_json::from_value::<Capability>(capability.clone()).is_err();
-        if unknown {
-            tracing::warn!(%capability, "process.capabilities.{name}: unknown, ignoring");
+    let mut unknown = Vec::new();
+    set.retain(|capability| match capability.as_str() {
+        Some(text) if Capability::deserialize(capability).is_err() => {
+            unknown.push(text.to_owned());
+            false
         }
-        !unknown
+        _ => true,
     });
+    unknown.dedup();
+    if !unknown.is_empty() {
+        let what = format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" "));
+        tracing::warn!("process.capabilities.{name}: {what}");
+    }
 }

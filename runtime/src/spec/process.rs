@@ -94,6 +94,7 @@ fn convert(
     }
     let user = process.user();
     check_user(user)?;
+    process.capabilities().as_ref().map_or(Ok(()), refuse_unbound)?;
     let sets = process.capabilities().as_ref().map(capabilities);
     let mut planned = Process {
         args: process.args().clone().unwrap_or_default(),
@@ -154,13 +155,26 @@ fn oom_score_adj(process: &OciProcess) -> Result<Option<i32>, Error> {
 fn capabilities(sets: &LinuxCapabilities) -> Capabilities {
     let bits = |set: &Option<HashSet<Capability>>| set.as_ref().map_or(0, bits_of);
     let (bounding, permitted) = (bits(sets.bounding()), bits(sets.permitted()));
-    let inheritable = bits(sets.inheritable()) & bounding;
+    let inheritable = bits(sets.inheritable());
     Capabilities {
         bounding,
         effective: bits(sets.effective()) & permitted,
         permitted,
         inheritable,
         ambient: bits(sets.ambient()) & permitted & inheritable,
+    }
+}
+
+/// What the kernel takes from nobody who has given up the bounding set: other runtimes fail there.
+fn refuse_unbound(sets: &LinuxCapabilities) -> Result<(), Error> {
+    let bits = |set: &Option<HashSet<Capability>>| set.as_ref().map_or(0, bits_of);
+    let beyond = CapabilitySet::from_bits_retain(bits(sets.inheritable()) & !bits(sets.bounding()));
+    match beyond.iter_names().next() {
+        None => Ok(()),
+        Some((name, _)) => {
+            let why = format!("CAP_{name} is not in the bounding set: operation not permitted");
+            Err(at("process.capabilities.inheritable", why))
+        }
     }
 }
 
@@ -176,7 +190,6 @@ fn warn_of_capabilities(process: &OciProcess) {
         }
     };
     warn(sets.effective(), given.effective, "make effective", "permitted set");
-    warn(sets.inheritable(), given.inheritable, "make inheritable", "bounding set");
     let field = "permitted and the inheritable set";
     warn(sets.ambient(), given.ambient, "raise ambient capability", field);
 }
@@ -279,7 +292,11 @@ mod tests {
     fn what_cannot_be_granted_is_left_out() {
         for (sets, ambient, effective) in [
             (r#""permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]"#, 0, 0),
-            (r#""inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]"#, 0, 0),
+            (
+                r#""bounding": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]"#,
+                0,
+                0,
+            ),
             (r#""effective": ["CAP_KILL"]"#, 0, 0),
             (
                 r#""bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "inheritable": ["CAP_KILL"],
@@ -302,6 +319,10 @@ mod tests {
             ("user.gid", r#""user": {"gid": 4294967295}"#),
             ("user.additionalGids[1]", r#""user": {"additionalGids": [1, 4294967295]}"#),
             ("user.umask", r#""user": {"umask": 512}"#),
+            (
+                "capabilities.inheritable",
+                r#""user": {}, "capabilities": {"inheritable": ["CAP_KILL"]}"#,
+            ),
             ("oomScoreAdj", r#""user": {}, "oomScoreAdj": 1001"#),
             ("oomScoreAdj", r#""user": {}, "oomScoreAdj": -1001"#),
             (

@@ -90,8 +90,8 @@ fn a_bind_has_attributes_and_propagation() {
 #[test]
 fn with_a_user_namespace_what_the_source_forbids_stays() {
     let bind = r#"{"destination": "/d", "source": "/s", "options": ["bind", "exec"]}"#;
-    let linux = r#", "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1}],
-        "gidMappings": [{"containerID": 0, "hostID": 100000, "size": 1}]"#;
+    let linux = r#", "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 9}],
+        "gidMappings": [{"containerID": 0, "hostID": 100000, "size": 9}]"#;
     let text = json(linux, &format!(r#", "mounts": [{bind}]"#))
         .replace(r#"{"type": "mount"}"#, r#"{"type": "mount"}, {"type": "user"}"#);
     let mount = &planned(&text, &[]).unwrap().plan.mounts[0];
