@@ -33,6 +33,7 @@ use crate::seccomp;
 pub use attributes::initial_cpus;
 pub use hooks::{Hooks, about, hooks};
 pub use idmaps::parse as id_maps;
+pub(crate) use json::drop_unsaid;
 pub(crate) use mounts::may_be_below_proc;
 pub use netdevices::net_devices;
 pub use options::mount_options;

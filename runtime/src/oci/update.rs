@@ -46,6 +46,7 @@ impl Runtime {
         if let Some(asked) = asked.as_object_mut() {
             asked.remove("devices");
         }
+        spec::drop_unsaid(&mut asked);
         let all = merged(&spec::all_resources(&record.spec), &asked)?;
         self.hierarchy()?.update(&record.cgroup, &completed(&asked, &all)?)?;
         remember(&mut record, all);
@@ -189,6 +190,21 @@ mod tests {
         assert_eq!((cpu.quota(), cpu.period(), cpu.shares()), (Some(7000), Some(10000), Some(512)));
         assert_eq!(all.pids().unwrap().limit(), 9);
         assert_eq!(all.memory().unwrap().limit(), Some(1 << 20));
+    }
+
+    #[test]
+    fn a_number_of_processes_that_is_not_said_is_not_zero() {
+        for (asked, pids) in [
+            (json!({"pids": {}}), None),
+            (json!({"pids": {"limit": null}}), None),
+            (json!({"pids": {"limit": 0}}), Some(0)),
+            (json!({"pids": {"limit": -1}}), Some(-1)),
+        ] {
+            let mut said = asked.clone();
+            spec::drop_unsaid(&mut said);
+            let all = merged(&known(), &said).unwrap();
+            assert_eq!(all.pids().map(|pids| pids.limit()), pids, "{asked}");
+        }
     }
 
     #[test]

@@ -85,6 +85,9 @@ pub(super) fn read(json: &[u8]) -> Result<Value, Error> {
     if let Some(process) = value.get_mut("process").and_then(Value::as_object_mut) {
         adapt(process);
     }
+    if let Some(resources) = value.pointer_mut("/linux/resources") {
+        drop_unsaid(resources);
+    }
     for namespace in
         value.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut).into_iter().flatten()
     {
@@ -209,6 +212,18 @@ fn drop_nulls(value: &mut Value) {
             fields.values_mut().for_each(drop_nulls);
         }
         _ => {}
+    }
+}
+
+/// Leaves out what asks for nothing: the types would take a `pids` without a limit for one of 0.
+pub(crate) fn drop_unsaid(resources: &mut Value) {
+    let unsaid = |pids: &Value| {
+        pids.as_object().is_some_and(|pids| pids.get("limit").is_none_or(Value::is_null))
+    };
+    if let Some(fields) = resources.as_object_mut()
+        && fields.get("pids").is_some_and(unsaid)
+    {
+        fields.remove("pids");
     }
 }
 

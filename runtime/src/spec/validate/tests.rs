@@ -48,6 +48,19 @@ fn a_good_one_is_taken() {
 }
 
 #[test]
+fn a_number_of_processes_that_is_not_said_is_none() {
+    let limit = |pids: Value| {
+        let spec = parse(&with("/linux/resources", Some(json!({"pids": pids})))).unwrap();
+        let resources = spec.linux().as_ref().unwrap().resources().clone().unwrap();
+        resources.pids().map(|pids| pids.limit())
+    };
+    assert_eq!(limit(json!({})), None);
+    assert_eq!(limit(json!({"limit": null})), None);
+    assert_eq!(limit(json!({"limit": 0})), Some(0));
+    assert_eq!(limit(json!({"limit": -1})), Some(-1));
+}
+
+#[test]
 fn the_template_is_a_good_one() {
     for rootless in [false, true] {
         let mut template = crate::oci::template(rootless);
