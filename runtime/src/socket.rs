@@ -65,9 +65,12 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<P
     Ok(Packet { bytes: buffer[..received.bytes].to_vec(), descriptors })
 }
 
-/// Listens on `name` in `directory`; `flags` are those of the socket beside close-on-exec.
+/// Listens on `name` in `directory`, for its owner alone; `flags` are those of the socket beside
+/// close-on-exec.
 pub(crate) fn listen_in(directory: &Path, name: &str, flags: SocketFlags) -> io::Result<OwnedFd> {
     let socket = unconnected(SocketFlags::CLOEXEC | flags)?;
+    // What is bound has the mode of what it is bound to, from its first moment on.
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600))?;
     through(directory, name, |address| bind(&socket, address))?;
     listen(&socket, 16)?;
     Ok(socket)

@@ -117,7 +117,9 @@ impl Runtime {
     pub(super) fn reserve(&self, id: &str) -> Result<Hold, Error> {
         check_id(id)?;
         let mut private = DirBuilder::new();
-        private.mode(0o711);
+        // Root of a user namespace has no business here either: what a created container waits
+        // at is a descriptor.
+        private.mode(0o700);
         let above = private.recursive(true).create(&self.root);
         above.storing("make directory", &self.root)?;
         let directory = self.directory(id);
