@@ -9,8 +9,8 @@
 //! hold procfs, OOM score ─► enter namespaces ─► open what is shared and bound
 //!   ─► user namespace, second clone ─► own namespaces ─► names, sysctls ─► root ─► mounts
 //!   ─► devices, links ─► the parent's turn ─► createContainer hooks ─► streams ─► masks
-//!   ─► pivot ─► labels ─► scheduling, limits ─► working directory ─► identity ─► gate
-//!   ─► startContainer hooks ─► seccomp ─► execve
+//!   ─► pivot ─► labels ─► scheduling, limits ─► working directory ─► identity
+//!   ─► others' PID namespace, last clone ─► gate ─► startContainer hooks ─► seccomp ─► execve
 //! ```
 
 mod attributes;
@@ -43,10 +43,11 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::hooks::Kind;
-use crate::newborn::{report_executing, report_namespaces, wait_at_gate};
+use crate::newborn::{Nest, report_executing, report_namespaces, wait_at_gate};
 use crate::plan::{Handle, Plan, Process};
 use crate::protocol::Step;
 use crate::sys;
+use crate::sys::clone::SingleThreaded;
 
 use material::Material;
 use procfs::Procfs;
@@ -63,9 +64,18 @@ pub(crate) struct Inheritance<'a> {
     pub(crate) null: Option<BorrowedFd<'a>>,
     /// Where it reports.
     pub(crate) report: BorrowedFd<'a>,
+    /// The PID namespace that it is made for.
+    pub(crate) nest: Nest<'a>,
+    /// That its parent, and so itself, has one thread.
+    pub(crate) proof: &'a SingleThreaded,
 }
 
 impl Inheritance<'_> {
+    /// Whether it ends up in a PID namespace where others live already.
+    fn has_company(&self) -> bool {
+        matches!(self.nest, Nest::Of(_))
+    }
+
     fn handle(&self, handle: Handle) -> io::Result<BorrowedFd<'_>> {
         let found = usize::try_from(handle).ok().and_then(|index| self.handles.get(index));
         found.copied().ok_or_else(|| io::Error::other(format!("no descriptor {handle}")))
@@ -124,6 +134,9 @@ fn prepare(
     if let Some(root) = users::root_of_entered(plan, given)? {
         streams::give(given, root)?;
     }
+    if plan.root.is_none() {
+        rebirth::head_for_company(given)?;
+    }
     namespaces::enter(plan, given)?;
     labels::check_mounts(plan, &procfs)?;
     let material = Material::gather(plan, given)?;
@@ -131,11 +144,14 @@ fn prepare(
     if let Some(users) = &material.users {
         identity::allow_limits(process)?;
         streams::give(given, users::root_of(plan, users.as_fd())?)?;
+        // From here on whoever is cloned is born there.
+        rebirth::head_for_company(given)?;
         users::enter(users.as_fd())?;
     }
-    if let Some(kinds) = plan.rebirth {
-        rebirth::reborn(kinds, given)?;
-        agent = agent.map(|agent| agent.of_this_process(plan)).transpose()?;
+    // A birth among others is the one into a time namespace as well.
+    if let Some(kinds) = plan.rebirth.filter(|_| !given.has_company()) {
+        let pid = rebirth::reborn(kinds, given)?;
+        agent = agent.map(|agent| agent.of_process(pid, plan));
     }
     rustix::process::setsid().attempt(Step::Clone, || "start a session")?;
     let home = namespaces::remember_mounts(plan, &procfs)?;
@@ -197,7 +213,7 @@ fn settle(
     mut process: Process,
     procfs: Procfs,
     given: &Inheritance<'_>,
-    agent: Option<seccomp::Agent>,
+    mut agent: Option<seccomp::Agent>,
     starter: &mut Option<OwnedFd>,
 ) -> Result<Settled, Fault> {
     let pause = process.program == crate::plan::Program::Pause as i32;
@@ -206,6 +222,11 @@ fn settle(
     }
     labels::set(&process, &procfs)?;
     drop(procfs);
+    // Before that, hooks would run among the others, with the host's files in their sight; who
+    // is in a user namespace had to do it when it was the host's root.
+    if plan.root.is_some() && plan.user.is_none() {
+        rebirth::head_for_company(given)?;
+    }
     let gate = plan.gate.map(|gate| given.handle(gate)).transpose();
     let gate = gate.attempt(Step::Request, || "find the gate")?;
     // From here on paths are the container's: no descriptor of ours may be reachable through
@@ -215,8 +236,11 @@ fn settle(
     kept.extend(agent.as_ref().map(seccomp::Agent::as_fd));
     sys::fds::close_all_but(3 + process.preserve_fds, &mut kept)
         .attempt(Step::Command, || "close descriptors")?;
-    attributes::set(&process)?;
-    identity::set_limits(&process)?;
+    attributes::set(&process, given.has_company())?;
+    match given.has_company() {
+        true => identity::allow_limits(&process)?,
+        false => identity::set_limits(&process)?,
+    }
     identity::join_keyring(&process)?;
     environment::complete(&mut process);
     environment::give_streams(&process)?;
@@ -224,9 +248,16 @@ fn settle(
     // With root's permissions, as the field's runtimes do it: images have working directories
     // that not every user may enter. A network file system may refuse root and not the user.
     let entered = command::enter_working_directory(&process);
-    identity::assume(&process)?;
+    let later = attributes::needed_later(&process, given.has_company());
+    identity::assume(&process, later)?;
     entered.or_else(|_| command::enter_working_directory(&process))?;
     sys::signal::reset(pause).attempt(Step::Command, || "reset signals")?;
+    if given.has_company() {
+        let pid = rebirth::enter_company(&process, given)?;
+        agent = agent.map(|agent| agent.of_process(pid, plan));
+        identity::set_limits(&process)?;
+        attributes::set_after_birth(&process)?;
+    }
     if let Some(gate) = gate {
         command::expect(&process)?;
         let connection = wait_at_gate(given.report, gate);

@@ -22,7 +22,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use prost::Message as _;
@@ -34,7 +33,7 @@ use crate::init::{self, Inheritance};
 use crate::plan::Plan;
 use crate::protocol::{Failure, Step};
 use crate::socket::{self, Packet};
-use crate::sys::clone::{Birth, Child, SingleThreaded, clone_process};
+use crate::sys::clone::{Birth, Child, clone_process};
 use crate::sys::exec::exit_now;
 
 /// First byte of a report.
@@ -52,8 +51,9 @@ pub(crate) const MAX_REPORT: usize = 8 * 1024;
 /// What a child reports.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// It is about to end, and the process behind this pidfd, a child of the same parent, goes on.
-    Reborn(OwnedFd),
+    /// It is about to end, and this process, a child of the same parent, goes on: the PID, and a
+    /// pidfd. It may have ended, and been reaped, by the time that this is read.
+    Reborn(i32, OwnedFd),
     /// It has opened a terminal; this is the master.
     Terminal(OwnedFd),
     /// Its namespaces and its root file system are made; it waits for [`go_on`].
@@ -77,7 +77,7 @@ impl Report {
         let Packet { bytes, mut descriptors } = socket::receive(socket, buffer)?;
         Ok(match (bytes.first(), descriptors.pop()) {
             (None, _) => Self::Closed,
-            (Some(&REBORN), Some(pidfd)) => Self::Reborn(pidfd),
+            (Some(&REBORN), Some(pidfd)) => Self::Reborn(pid_in(&bytes[1..])?, pidfd),
             (Some(&TERMINAL), Some(master)) => Self::Terminal(master),
             (Some(&NAMESPACES), _) => Self::Namespaces,
             (Some(&READY), _) => Self::Ready,
@@ -105,14 +105,18 @@ pub(crate) fn report_adopted(
     pid: i32,
     pidfd: BorrowedFd<'_>,
 ) -> io::Result<()> {
-    let mut report = vec![ADOPTED];
-    report.extend(pid.to_le_bytes());
-    socket::send(to, &report, &[pidfd])
+    send_process(to, ADOPTED, pid, pidfd)
 }
 
-/// Hands over to the process behind `pidfd`.
-pub(crate) fn report_reborn(to: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> io::Result<()> {
-    socket::send(to, &[REBORN], &[pidfd])
+/// Hands over to another process.
+pub(crate) fn report_reborn(to: BorrowedFd<'_>, pid: i32, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    send_process(to, REBORN, pid, pidfd)
+}
+
+fn send_process(to: BorrowedFd<'_>, kind: u8, pid: i32, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut report = vec![kind];
+    report.extend(pid.to_le_bytes());
+    socket::send(to, &report, &[pidfd])
 }
 
 /// The PID of the process behind a pidfd, as the mounted `/proc` counts; none if it has been
@@ -183,46 +187,36 @@ fn deadly_signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&deadly(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-/// Which PID namespace a child is born in.
+/// Which PID namespace a child lives in when its program runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Nest<'a> {
     /// Its parent's.
     Own,
     /// A new one.
     New,
-    /// That of a process or of a namespace file. Only a parent can arrange it, by entering the
-    /// namespace for its next children; `home` is its own, to come back to.
-    Of { other: BorrowedFd<'a>, home: BorrowedFd<'a> },
+    /// That of a process or of a namespace file, where others live already. The child is born
+    /// outside of it, and enters it last of all, by being born again: see [`crate::init`].
+    Of(BorrowedFd<'a>),
 }
 
 /// Clones a child that reads its plan, executes it, and reports.
 pub(crate) fn clone_child(
-    proof: &SingleThreaded,
     cgroup: Option<BorrowedFd<'_>>,
-    nest: Nest<'_>,
     given: &Inheritance<'_>,
     plan: impl FnOnce() -> io::Result<Plan>,
 ) -> io::Result<Child> {
-    let new = if matches!(nest, Nest::New) { libc::CLONE_NEWPID as u64 } else { 0 };
+    let new = if matches!(given.nest, Nest::New) { libc::CLONE_NEWPID as u64 } else { 0 };
     let birth = Birth { cgroup, namespaces: new, sibling: false };
-    if let Nest::Of { other, .. } = nest {
-        setns(other, CloneFlags::CLONE_NEWPID)?;
-    }
-    let cloned = clone_process(proof, &birth, || live(plan, given));
-    if let Nest::Of { home, .. } = nest {
-        setns(home, CloneFlags::CLONE_NEWPID)?;
-    }
-    cloned
+    clone_process(given.proof, &birth, || live(plan, given))
 }
 
 /// Clones a child that runs an errand: in the namespaces and the cgroup of its parent, because
 /// it is none of the pod's processes, only their maker.
 pub(crate) fn clone_errand(
-    proof: &SingleThreaded,
     given: &Inheritance<'_>,
     errand: impl FnOnce() -> io::Result<Errand>,
 ) -> io::Result<Child> {
-    clone_process(proof, &Birth::default(), || run_errand(errand, given))
+    clone_process(given.proof, &Birth::default(), || run_errand(errand, given))
 }
 
 fn run_errand(errand: impl FnOnce() -> io::Result<Errand>, given: &Inheritance<'_>) -> Infallible {

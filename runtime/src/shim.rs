@@ -120,8 +120,6 @@ struct Shim {
     connections: Connections,
     processes: Processes,
     buffers: Buffers,
-    /// The shim's own PID namespace, to come back to.
-    pid_namespace: File,
     /// For the streams of processes that were given none.
     null: ReadOnlyNull,
     quit: bool,
@@ -182,7 +180,6 @@ impl Shim {
             connections: Connections::default(),
             processes: Processes::default(),
             buffers: Buffers::default(),
-            pid_namespace: File::open("/proc/self/ns/pid")?,
             null: ReadOnlyNull::open()?,
             quit: false,
         })

@@ -56,6 +56,7 @@ mod restart;
 mod seccomp;
 mod security;
 mod security_annotations;
+mod security_company;
 mod security_fds;
 mod security_host;
 mod security_identity;

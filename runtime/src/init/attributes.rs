@@ -5,24 +5,54 @@
 
 use std::io;
 
+use rustix::thread::CapabilitySet;
+
 use crate::plan::{Process, Scheduler};
 use crate::protocol::Step;
 use crate::sys::task::{self, SchedulingAttributes};
 
-use super::{Attempt, Fault};
+use super::{Attempt, Fault, identity};
 
 const STEP: Step = Step::Identity;
 
-/// Sets what the plan says; the rest stays as inherited.
-pub(super) fn set(process: &Process) -> Result<(), Fault> {
+/// Whether the plan's scheduling is of the kind that no child inherits.
+fn is_deadline(process: &Process) -> bool {
+    let policy = process.scheduler.as_ref().and_then(|it| i32::try_from(it.policy).ok());
+    policy == Some(libc::SCHED_DEADLINE)
+}
+
+/// The capability that [`set_after_birth`] takes.
+pub(super) fn needed_later(process: &Process, reborn: bool) -> CapabilitySet {
+    match reborn && is_deadline(process) {
+        true => CapabilitySet::SYS_NICE,
+        false => CapabilitySet::empty(),
+    }
+}
+
+/// Sets what is left of the plan when the process has been `reborn`, and gives up what it took.
+pub(super) fn set_after_birth(process: &Process) -> Result<(), Fault> {
+    if !is_deadline(process) {
+        return Ok(());
+    }
+    set_scheduler_of(process)?;
+    identity::give_up(process)
+}
+
+fn set_scheduler_of(process: &Process) -> Result<(), Fault> {
+    let Some(scheduler) = &process.scheduler else { return Ok(()) };
+    set_scheduler(scheduler).attempt(STEP, || format!("process.scheduler: {}", describe(scheduler)))
+}
+
+/// Sets what the plan says; the rest stays as inherited. A deadline task may not clone: if it is
+/// going to be `reborn`, that waits.
+pub(super) fn set(process: &Process, reborn: bool) -> Result<(), Fault> {
     // Processors first: a deadline task must be allowed on all of its root domain.
     if let Some(cpus) = &process.cpus {
         set_cpus(&cpus.words)
             .attempt(STEP, || "process.execCPUAffinity: set the processors to run on")?;
     }
-    if let Some(scheduler) = &process.scheduler {
-        set_scheduler(scheduler)
-            .attempt(STEP, || format!("process.scheduler: {}", describe(scheduler)))?;
+    if !(reborn && is_deadline(process)) {
+        set_scheduler_of(process)?;
     }
     if let Some(priority) = process.io_priority {
         task::set_io_priority(priority)
@@ -82,7 +112,7 @@ mod tests {
     /// Sets it in a thread of its own, and answers a file of procfs about that thread.
     fn set_and_read(process: Process, file: &'static str) -> String {
         let thread = std::thread::spawn(move || {
-            set(&process).unwrap();
+            set(&process, false).unwrap();
             let text = Procfs::open().unwrap().read(&format!("thread-self/{file}")).unwrap();
             String::from_utf8(text).unwrap()
         });
@@ -109,7 +139,7 @@ mod tests {
         assert_eq!(field(&set_and_read(one.clone(), "status"), "Cpus_allowed_list"), "0");
         let all = set_and_read(Process::default(), "status");
         let thread = std::thread::spawn(move || {
-            set(&one).unwrap();
+            set(&one, false).unwrap();
             let every = Process { cpus: Some(Numbers::default()), ..Process::default() };
             set_and_read(every, "status")
         });
@@ -136,7 +166,7 @@ mod tests {
         let class_and_level = 2 << 13 | 3;
         let process = Process { io_priority: Some(class_and_level), ..Process::default() };
         let thread = std::thread::spawn(move || {
-            set(&process).unwrap();
+            set(&process, false).unwrap();
             task::io_priority().unwrap()
         });
         assert_eq!(thread.join().unwrap(), class_and_level);
@@ -151,7 +181,8 @@ mod tests {
             ("process.execCPUAffinity", Process { cpus: Some(beyond), ..Process::default() }),
             ("process.ioPriority", Process { io_priority: Some(7 << 13), ..Process::default() }),
         ] {
-            let fault = std::thread::spawn(move || set(&process)).join().unwrap().unwrap_err();
+            let fault =
+                std::thread::spawn(move || set(&process, false)).join().unwrap().unwrap_err();
             assert!(fault.attempt.starts_with(&format!("{field}: ")), "{}", fault.attempt);
         }
     }

@@ -49,7 +49,10 @@ fn connect(master: OwnedFd, process: &Process, given: &Inheritance<'_>) -> io::R
     }
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = ioctl_tiocgptpeer(&master, flags)?;
-    ioctl_tiocsctty(&slave)?;
+    // Who ends before the program runs must not take it along.
+    if !given.has_company() {
+        ioctl_tiocsctty(&slave)?;
+    }
     if process.plain_lines {
         let mut modes = tcgetattr(&slave)?;
         modes.output_modes.remove(OutputModes::ONLCR);

@@ -124,21 +124,39 @@ pub(super) fn join_keyring(process: &Process) -> Result<(), Fault> {
 /// Becomes the user: bounding set first (it takes a capability to shrink it), then groups and
 /// ids with the permitted set kept, then the capability sets, then no new privileges.
 ///
-/// What it takes to load a filter of system calls stays until [`give_up_loading`].
-pub(super) fn assume(process: &Process) -> Result<(), Fault> {
+/// What it takes to load a filter of system calls stays until [`give_up_loading`], and what is
+/// needed `later` until [`give_up`].
+pub(super) fn assume(process: &Process, later: CapabilitySet) -> Result<(), Fault> {
     let capabilities = process.capabilities.unwrap_or_default();
     shrink_bounding_set(capabilities.bounding).attempt(STEP, || "shrink the bounding set")?;
     set_keep_capabilities(true).attempt(STEP, || "keep capabilities")?;
     become_user(process)
         .attempt(STEP, || format!("process.user: become {}:{}", process.uid, process.gid))?;
     set_keep_capabilities(false).attempt(STEP, || "stop keeping capabilities")?;
-    set_sets(&capabilities, keeps_loading(process))
+    set_sets(&capabilities, kept(process) | later)
         .attempt(STEP, || "process.capabilities: set the capability sets")?;
     if process.no_new_privileges {
         set_no_new_privs(true).attempt(STEP, || "set no_new_privs")?;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
-    Ok(())
+    // `fs.suid_dumpable` decides what a change of ids leaves of it.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .attempt(STEP, || "stay undumpable")
+}
+
+/// What it takes to load the filter of system calls.
+fn kept(process: &Process) -> CapabilitySet {
+    match keeps_loading(process) {
+        true => CapabilitySet::SYS_ADMIN,
+        false => CapabilitySet::empty(),
+    }
+}
+
+/// Takes away what was needed later.
+pub(super) fn give_up(process: &Process) -> Result<(), Fault> {
+    let capabilities = process.capabilities.unwrap_or_default();
+    let more = kept(process);
+    set_capabilities(None, with(&capabilities, more)).attempt(STEP, || "set capabilities")
 }
 
 /// Whether the filter takes a capability to load: with `no_new_privs` it does not.
@@ -179,18 +197,19 @@ fn become_user(process: &Process) -> io::Result<()> {
     Ok(())
 }
 
-fn set_sets(capabilities: &Capabilities, keep_loading: bool) -> io::Result<()> {
-    let mut sets = sets(capabilities);
-    if keep_loading {
-        sets.permitted |= CapabilitySet::SYS_ADMIN;
-        sets.effective |= CapabilitySet::SYS_ADMIN;
-    }
-    set_capabilities(None, sets)?;
+fn set_sets(capabilities: &Capabilities, more: CapabilitySet) -> io::Result<()> {
+    set_capabilities(None, with(capabilities, more))?;
     clear_ambient_capability_set()?;
     for capability in CapabilitySet::from_bits_retain(capabilities.ambient).iter() {
         configure_capability_in_ambient_set(capability, true)?;
     }
     Ok(())
+}
+
+fn with(capabilities: &Capabilities, more: CapabilitySet) -> CapabilitySets {
+    let sets = sets(capabilities);
+    let (permitted, effective) = (sets.permitted | more, sets.effective | more);
+    CapabilitySets { permitted, effective, ..sets }
 }
 
 fn sets(capabilities: &Capabilities) -> CapabilitySets {

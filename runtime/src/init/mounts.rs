@@ -12,6 +12,7 @@ mod foreign;
 mod guard;
 mod hide;
 mod mapper;
+mod processes;
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

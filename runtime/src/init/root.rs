@@ -146,7 +146,7 @@ pub(super) fn finish(root: &Root, directory: &RootDirectory, over: bool) -> Resu
 
 /// `pivot_root(".", ".")`: the old root ends up on top of the new one and is detached from
 /// there, so that no directory for it has to exist in the image (`pivot_root(2)`, NOTES).
-fn pivot(root: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn pivot(root: BorrowedFd<'_>) -> io::Result<()> {
     rustix::process::fchdir(root)?;
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
@@ -159,7 +159,7 @@ fn propagation(bits: u64) -> Option<MountPropagationFlags> {
     MountPropagationFlags::from_bits(bits)
 }
 
-fn make_empty(bytes: u64) -> io::Result<OwnedFd> {
+pub(super) fn make_empty(bytes: u64) -> io::Result<OwnedFd> {
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(fs.as_fd(), "size", bytes.to_string())?;
     fsconfig_set_string(fs.as_fd(), "mode", "0755")?;
@@ -174,7 +174,7 @@ fn made(fs: &OwnedFd, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
 }
 
 /// Moves a mount to a path of the host.
-fn move_to(mount: BorrowedFd<'_>, at: &str) -> io::Result<()> {
+pub(super) fn move_to(mount: BorrowedFd<'_>, at: &str) -> io::Result<()> {
     move_mount(mount, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(())
 }

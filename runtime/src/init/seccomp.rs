@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Pid;
+
 use crate::plan::{Plan, Process, SeccompAgent};
 use crate::protocol::Step;
 use crate::socket;
@@ -36,15 +38,12 @@ impl Agent {
         self.socket.as_fd()
     }
 
-    /// With the state of the process that this one is by now.
-    pub(super) fn of_this_process(self, plan: &Plan) -> Result<Self, Fault> {
+    /// With the state of this process, whose PID is `pid` for its parent.
+    pub(super) fn of_process(self, pid: Pid, plan: &Plan) -> Self {
         let filter = plan.process.as_ref().and_then(|process| process.seccomp.as_ref());
         let agent = filter.and_then(|filter| filter.agent.as_ref());
-        // The PID that the host knows: what is mounted there is the host's.
-        let own = rustix::fs::readlink("/proc/self", Vec::new());
-        let own = own.attempt(STEP, || "find my own pid")?;
-        let state = agent.map(|agent| agent.state.join(&own.to_string_lossy()));
-        Ok(Self { state: state.unwrap_or_default(), ..self })
+        let own = pid.as_raw_nonzero().to_string();
+        Self { state: agent.map(|agent| agent.state.join(&own)).unwrap_or_default(), ..self }
     }
 }
 
@@ -57,7 +56,12 @@ pub(super) fn connect(plan: &Plan) -> Result<Option<Agent>, Fault> {
     let attempt =
         || format!("failed to connect with seccomp agent at linux.seccomp.listenerPath {path}");
     let socket = socket::connect_stream(Path::new(path)).attempt(STEP, attempt)?;
-    Agent { socket, state: String::new() }.of_this_process(plan).map(Some)
+    // The PID that the host knows: what is mounted there is the host's.
+    let own = rustix::fs::readlink("/proc/self", Vec::new());
+    let own = own.attempt(STEP, || "find my own pid")?;
+    let own = own.to_str().ok().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    let own = own.ok_or(io::ErrorKind::NotFound).attempt(STEP, || "find my own pid")?;
+    Ok(Some(Agent { socket, state: String::new() }.of_process(own, plan)))
 }
 
 /// A filter that is ready to be loaded.

@@ -89,7 +89,8 @@ fn ask_root(users: BorrowedFd<'_>) -> io::Result<Owner> {
     Ok((about.st_uid, about.st_gid))
 }
 
-fn reap(child: &Child) -> io::Result<()> {
+/// Waits for the end of a child.
+pub(super) fn reap(child: &Child) -> io::Result<()> {
     let wait = || waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
     rustix::io::retry_on_intr(wait).map(drop)?;
     Ok(())

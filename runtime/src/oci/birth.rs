@@ -2,7 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid,
+};
 
 use crate::affinity::born_on;
 use crate::error::{Error, Storing as _};
@@ -32,6 +34,7 @@ pub(super) struct Cradle<'a> {
 pub(super) struct Newborn {
     child: Option<Child>,
     report: OwnedFd,
+    reborn: bool,
 }
 
 /// What a parent does meanwhile.
@@ -63,10 +66,10 @@ impl Newborn {
                 .map(Some),
             null: None,
             report: childs_report.as_fd(),
+            nest: cradle.nest,
+            proof: &proof,
         };
-        let child = born_on(cpus, || {
-            clone_child(&proof, Some(cradle.cgroup), cradle.nest, &given, || Ok(plan.clone()))
-        });
+        let child = born_on(cpus, || clone_child(Some(cradle.cgroup), &given, || Ok(plan.clone())));
         let failed = |error: std::io::Error| {
             // A cgroup that hands controllers on takes no processes itself.
             let attempt = match error.raw_os_error() {
@@ -75,7 +78,7 @@ impl Newborn {
             };
             Error::Start(newborn::failure(Step::Clone, attempt, &error))
         };
-        Ok(Self { child: Some(child.map_err(failed)?), report })
+        Ok(Self { child: Some(child.map_err(failed)?), report, reborn: false })
     }
 
     /// Hears the child out, until it waits at its gate or its program runs.
@@ -87,7 +90,7 @@ impl Newborn {
             let failed =
                 |error| Error::Start(newborn::failure(Step::Clone, "hear from the child", &error));
             match report.map_err(failed)? {
-                Report::Reborn(pidfd) => self.replace(pidfd).map_err(failed)?,
+                Report::Reborn(pid, pidfd) => self.replace(pid, pidfd).map_err(failed)?,
                 Report::Terminal(master) => parent.take_terminal(master)?,
                 Report::Namespaces => {
                     parent.use_namespaces(self.pid())?;
@@ -108,8 +111,10 @@ impl Newborn {
     }
 
     /// Goes on with the process that has taken the child's place.
-    fn replace(&mut self, pidfd: OwnedFd) -> std::io::Result<()> {
-        let pid = newborn::pid_of(pidfd.as_fd())?.ok_or(std::io::ErrorKind::NotFound)?;
+    fn replace(&mut self, pid: i32, pidfd: OwnedFd) -> std::io::Result<()> {
+        // Once: what it was born into may have taken its socket from it since.
+        let pid = Pid::from_raw(pid).filter(|_| !std::mem::replace(&mut self.reborn, true));
+        let pid = pid.ok_or(std::io::ErrorKind::InvalidInput)?;
         if let Some(first) = self.child.replace(Child { pid, pidfd }) {
             reap(&first)?;
         }

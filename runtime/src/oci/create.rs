@@ -120,13 +120,10 @@ impl Runtime {
             handles.push(socket.storing("listen in", directory)?);
             plan.gate = Handle::try_from(handles.len() - 1).ok();
         }
-        let home = fs::File::open("/proc/self/ns/pid").storing("open", "/proc/self/ns/pid")?;
         let nest = match pid_namespace {
             PidNamespace::New(_) => Nest::New,
             PidNamespace::Host(_) => Nest::Own,
-            PidNamespace::Of(handle) => {
-                Nest::Of { other: handles[handle as usize].as_fd(), home: home.as_fd() }
-            }
+            PidNamespace::Of(handle) => Nest::Of(handles[handle as usize].as_fd()),
         };
         let handles = handles.iter().map(OwnedFd::as_fd).collect();
         let mut attendant = Attendant::new(record, console)?;

@@ -132,11 +132,10 @@ fn execute(
         None => cgroups::of_process(hierarchy, record)?,
     };
     let cgroup = hierarchy.open_cgroup(&place)?;
-    let home = fs::File::open("/proc/self/ns/pid").storing("open", "/proc/self/ns/pid")?;
     let root = plan.shared_root.map(|_| root_of(record, init)).transpose()?;
     let cradle = Cradle {
         cgroup: cgroup.as_fd(),
-        nest: Nest::Of { other: init.as_fd(), home: home.as_fd() },
+        nest: Nest::Of(init.as_fd()),
         handles: [init].into_iter().chain(&root).map(OwnedFd::as_fd).collect(),
     };
     let initial = spec::initial_cpus(process)?;

@@ -45,7 +45,7 @@ impl Runtime {
                     let error = std::io::Error::other("it was killed before its program ran");
                     return Err(Error::Start(newborn::failure(Step::Command, "start", &error)));
                 }
-                Report::Reborn(_)
+                Report::Reborn(..)
                 | Report::Terminal(_)
                 | Report::Namespaces
                 | Report::Ready

@@ -51,7 +51,14 @@ impl Shim {
             pidfd: child.pidfd,
             reached: reached(start, cgroup.as_fd()),
             cgroup,
-            state: State::Preparing { report, connection, number, executing: false },
+            state: State::Preparing {
+                report,
+                connection,
+                number,
+                foreign: start.foreign,
+                reborn: false,
+                executing: false,
+            },
             log: Log::new(wiring.log.take()),
             max_line: wiring.max_line,
             output: None,
@@ -85,9 +92,7 @@ impl Shim {
         let file = at(handles, start.plan)?;
         let nest = match start.pid_namespace {
             Some(PidNamespace::New(true)) => Nest::New,
-            Some(PidNamespace::Of(handle)) => {
-                Nest::Of { other: at(handles, handle)?, home: self.pid_namespace.as_fd() }
-            }
+            Some(PidNamespace::Of(handle)) => Nest::Of(at(handles, handle)?),
             _ => Nest::Own,
         };
         let given = Inheritance {
@@ -95,12 +100,14 @@ impl Shim {
             streams: wiring.child.each_ref().map(|stream| stream.as_ref().map(AsFd::as_fd)),
             null: Some(self.null.stream()),
             report: report.as_fd(),
+            nest,
+            proof: &self.proof,
         };
         if start.foreign {
-            return newborn::clone_errand(&self.proof, &given, || read(file));
+            return newborn::clone_errand(&given, || read(file));
         }
         let cgroup = Some(at(handles, start.cgroup)?);
-        newborn::clone_child(&self.proof, cgroup, nest, &given, || read(file))
+        newborn::clone_child(cgroup, &given, || read(file))
     }
 
     /// Waits for the child's report and its output. The child's ends of the pipes close here.

@@ -13,7 +13,17 @@ use super::output::{Buffers, Log, Rest, Source};
 #[derive(Debug)]
 pub(super) enum State {
     /// Cloned; executes its plan and reports on this socket to who asked for it.
-    Preparing { report: OwnedFd, connection: u32, number: u64, executing: bool },
+    Preparing {
+        report: OwnedFd,
+        connection: u32,
+        number: u64,
+        /// Whether it is an errand.
+        foreign: bool,
+        /// Whether it has gone on in another process.
+        reborn: bool,
+        /// Whether all that is left is to execute its program.
+        executing: bool,
+    },
     /// Its program was executed at this time.
     Running { at: i64 },
     /// Gone and reaped.

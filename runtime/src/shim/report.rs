@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::Pid;
 
-use crate::newborn::{Report, failure, pid_of};
+use crate::newborn::{Report, failure};
 use crate::protocol::{Failure, Started, Step, Tidings};
 
 use super::line::Stream;
@@ -20,23 +20,27 @@ impl Shim {
             let Some(process) = self.processes.get_mut(slot) else {
                 return;
             };
-            let State::Preparing { report, executing, .. } = &mut process.state else {
+            let State::Preparing { report, executing, reborn, foreign, .. } = &mut process.state
+            else {
                 return;
             };
             match Report::receive(report.as_fd(), &mut self.buffers.packet) {
-                Ok(Report::Reborn(pidfd)) => match pid_of(pidfd.as_fd()) {
-                    Ok(Some(pid)) => (process.pid, process.pidfd) = (pid, pidfd),
-                    // Killed, and reaped as a stranger, before it was known.
+                Ok(Report::Reborn(pid, pidfd)) => match Pid::from_raw(pid) {
+                    // Once: what it was born into may have taken its socket from it since.
+                    Some(pid) if !std::mem::replace(reborn, true) => {
+                        (process.pid, process.pidfd) = (pid, pidfd);
+                    }
                     _ => return self.fail_killed(slot),
                 },
                 Ok(Report::Terminal(master)) => self.take_terminal(slot, master),
                 Ok(Report::Executing) => *executing = true,
-                Ok(Report::Adopted(pid, pidfd)) => self.adopt(slot, pid, pidfd),
+                Ok(Report::Adopted(pid, pidfd)) if *foreign => self.adopt(slot, pid, pidfd),
                 Ok(Report::Failed(failure)) => return self.fail(slot, failure),
                 Ok(Report::Closed) if *executing => return self.succeed(slot),
                 Ok(Report::Closed) => return self.fail_killed(slot),
-                // Plans of the shim have no gate and nobody who waits for their namespaces.
-                Ok(Report::Namespaces | Report::Ready) => {}
+                // Plans of the shim have no gate and nobody who waits for their namespaces, and
+                // only errands have something adopted.
+                Ok(Report::Namespaces | Report::Ready | Report::Adopted(..)) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return self.fail(slot, failure(Step::Clone, "hear from it", &error)),
             }

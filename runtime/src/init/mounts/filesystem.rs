@@ -57,10 +57,20 @@ fn label(tree: &OwnedFd, label: &str) -> io::Result<()> {
 
 fn instance(fs: &FileSystem, options: &[String], attributes: u64) -> rustix::io::Result<OwnedFd> {
     let context = fsopen(fs.kind.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
+    finish(&context, fs, options, attributes)
+}
+
+/// Makes the file system that `context` has been opened for, detached.
+pub(super) fn finish(
+    context: &OwnedFd,
+    fs: &FileSystem,
+    options: &[String],
+    attributes: u64,
+) -> rustix::io::Result<OwnedFd> {
     if !fs.source.is_empty() {
         fsconfig_set_string(context.as_fd(), "source", fs.source.as_str())?;
     }
-    configure(&context, options)?;
+    configure(context, options)?;
     fsconfig_create(context.as_fd())?;
     let attributes = u32::try_from(attributes).ok().and_then(MountAttrFlags::from_bits);
     let attributes = attributes.ok_or(Errno::INVAL)?;

@@ -3,13 +3,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use crate::newborn::Nest;
 use crate::plan::{Mount, MountSource, Plan, Shared};
 use crate::protocol::Step;
 
 use super::super::namespaces::inside_mounts_of;
 use super::super::{Attempt, Fault, Inheritance};
 use super::dress::{self, Known};
-use super::{clone_tree, filesystem};
+use super::{clone_tree, filesystem, processes};
 
 /// Opens the mounts that come from the host or from another process, index for index, and gives
 /// them all that takes the host's privileges.
@@ -20,6 +21,13 @@ pub(in crate::init) fn open_foreign(
 ) -> Result<Vec<Option<OwnedFd>>, Fault> {
     let mut known = Known::default();
     let trees = plan.mounts.iter().enumerate().map(|(index, mount)| {
+        if let (Some(MountSource::New(fs)), Nest::Of(others)) = (&mount.source, given.nest)
+            && fs.kind == "proc"
+        {
+            let made = processes::make(fs, mount, others, given);
+            let attempt = || format!("mounts[{index}]: mount {}", super::describe(mount));
+            return made.attempt(Step::Mount, attempt).map(Some);
+        }
         if users.is_some()
             && let Some(MountSource::New(fs)) = &mount.source
             && is_of_others(&fs.kind, plan)
