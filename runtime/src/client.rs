@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fail::fail_point;
 use prost::Message;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -28,6 +29,9 @@ use crate::sys::watch::watch;
 /// How long a shim may take for an answer that needs no work. It has one thread, which waits
 /// for nothing but the disk that logs are on.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is attempted by who waits for the start of a process.
+const START: &str = "start a process";
 
 /// The end of a process, as its watcher learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,13 +157,31 @@ impl ShimClient {
         let mut all = descriptors.to_vec();
         all.push(file.as_fd());
         let key = start.key.clone();
-        let ending = self.watch(&key);
-        let answer = self.ask("start a process", Request::Start(start), &all, within).await;
-        match answer {
+        self.hear_of_start(&key, Request::Start(start), &all, within).await
+    }
+
+    /// Waits for what becomes of a process whose start somebody else has asked for.
+    ///
+    /// # Errors
+    /// As those of [`start`](Self::start); a process that has ended by now, or that the shim does
+    /// not know, is one that could not be started.
+    pub async fn attend(&self, key: &str, within: Duration) -> Result<Running, Error> {
+        self.hear_of_start(key, Request::Attend(key.to_owned()), &[], within).await
+    }
+
+    async fn hear_of_start(
+        &self,
+        key: &str,
+        request: Request,
+        descriptors: &[BorrowedFd<'_>],
+        within: Duration,
+    ) -> Result<Running, Error> {
+        let ending = self.watch(key);
+        match self.ask(START, request, descriptors, within).await {
             Ok((Tidings::Started(started), pidfd)) => Ok(Running { started, pidfd, ending }),
             other => {
-                self.inner.waiting().endings.remove(&key);
-                Err(other.map_or_else(|error| error, |_| self.nonsense("start a process")))
+                self.inner.waiting().endings.remove(key);
+                Err(other.map_or_else(|error| error, |_| self.nonsense(START)))
             }
         }
     }
@@ -248,6 +270,9 @@ impl ShimClient {
         let bytes = ToShim { number, request: Some(request) }.encode_to_vec();
         let exchange = async {
             self.send(&bytes, descriptors).await?;
+            if attempt == START {
+                fail_point!("shim.start.sent");
+            }
             receiver.await.map_err(|_| "is gone".to_owned())
         };
         let answer = tokio::time::timeout(within, exchange).await;

@@ -11,6 +11,8 @@
 //!   │◄──────────────────── Greeting
 //!   │ Start + plan, cgroup, log ─►│  clones, the child executes the plan
 //!   │◄──────── Started | Failure  │  once execve has succeeded or a step has failed
+//!   │ Attend ────────────────────►│  (after a restart: to a start that is still under way)
+//!   │◄──────── Started | Failure  │
 //!   │ Signal, Reopen, Forget ────►│
 //!   │◄─────────────────────── Done
 //!   │◄─────────────────────── Exit │  at any time
@@ -43,7 +45,7 @@ pub struct ToShim {
     #[prost(uint64, tag = "1")]
     pub number: u64,
     /// What is asked for.
-    #[prost(oneof = "Request", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Request", tags = "2, 3, 4, 5, 6, 7, 8")]
     pub request: Option<Request>,
 }
 
@@ -68,6 +70,9 @@ pub enum Request {
     /// End, if nothing runs any more.
     #[prost(bool, tag = "7")]
     Quit(bool),
+    /// Answer this one, and nobody else, what becomes of the start of this process.
+    #[prost(string, tag = "8")]
+    Attend(String),
 }
 
 /// A process to make.
@@ -210,6 +215,9 @@ pub struct Greeting {
     /// Its processes that run.
     #[prost(message, repeated, tag = "3")]
     pub running: Vec<Started>,
+    /// Keys of those that are being started.
+    #[prost(string, repeated, tag = "4")]
+    pub starting: Vec<String>,
 }
 
 /// A process that runs.

@@ -16,13 +16,14 @@ use berth_e2e::place::{self, Place};
 use tonic::Status;
 
 /// A request that was cut off here is repeated word for word, and succeeds.
-const MAKING: [&str; 17] = [
+const MAKING: [&str; 18] = [
     "sandbox.run.record",
     "sandbox.run.cgroup",
     "sandbox.run.shim",
     "sandbox.run.netns",
     "sandbox.run.network",
     "sandbox.run.files",
+    "shim.start.sent",
     "sandbox.run.pause",
     "sandbox.run.state",
     "snapshot.prepare.record",

@@ -1,6 +1,7 @@
 //! Other OCI runtimes behind runtime handlers: Debian's runc and crun make the processes, and
 //! everything that the CRI tells of them is as with our own.
 
+mod cut_off;
 mod refused;
 
 use std::fs;
@@ -26,10 +27,13 @@ const SOON: Duration = Duration::from_secs(10);
 /// Ends with 9 when it is asked to.
 const POLITE: &str = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done";
 
+/// crun itself always has this in front: to load a device filter it raises a limit, which it cannot
+/// where the capability `CAP_SYS_RESOURCE` is missing. The filter of berthd is on the cgroup anyway.
+const NO_DEVICES: &str =
+    "sed -i 's/\"resources\":{\"devices\":[^]]*]}/\"resources\":{}/' $bundle/config.json";
+
 fn tables(place: &Place) -> Result<String> {
-    let script =
-        "sed -i 's/\"resources\":{\"devices\":[^]]*]}/\"resources\":{}/' $bundle/config.json";
-    let paths = [in_front(place, "crun", script)?, needs::program("runc")?];
+    let paths = [in_front(place, "crun", NO_DEVICES)?, needs::program("runc")?];
     Ok(RUNTIMES.iter().zip(&paths).map(|(name, path)| table(name, path)).collect())
 }
 
@@ -38,19 +42,23 @@ fn table(name: &str, path: &Path) -> String {
 }
 
 /// A script in front of crun that does something of its own at `create`.
-///
-/// crun itself always has one: to load a device filter it raises a limit, which it cannot where
-/// the capability `CAP_SYS_RESOURCE` is missing. The filter of berthd is on the cgroup anyway.
 fn in_front(place: &Place, name: &str, at_create: &str) -> Result<PathBuf> {
+    around_crun(place, name, &at_create_do(at_create))
+}
+
+fn at_create_do(at_create: &str) -> String {
+    format!(
+        "case \" $* \" in *\" create \"*) for word; do case $previous in\n\
+         --pid-file) file=$word;; --bundle) bundle=$word;; esac; previous=$word; done\n\
+         {at_create} ;; esac"
+    )
+}
+
+/// A script in front of crun that does something of its own first.
+fn around_crun(place: &Place, name: &str, first: &str) -> Result<PathBuf> {
     let path = place.scratch().join(name);
     let (sh, crun) = (needs::program("busybox")?, needs::program("crun")?);
-    let script = format!(
-        "#!{} sh\ncase \" $* \" in *\" create \"*) for word; do case $previous in\n\
-         --pid-file) file=$word;; --bundle) bundle=$word;; esac; previous=$word; done\n\
-         {at_create} ;; esac\nexec {} \"$@\"\n",
-        sh.display(),
-        crun.display()
-    );
+    let script = format!("#!{} sh\n{first}\nexec {} \"$@\"\n", sh.display(), crun.display());
     fs::write(&path, script)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     Ok(path)

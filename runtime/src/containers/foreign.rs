@@ -93,13 +93,19 @@ impl Containers {
         let errand =
             bundle.contents(&self.order(spec, &spec.complete()), runtime)?.errand(&cut_off)?;
         runtime.prepare()?;
+        // Half a start that nobody could conclude: the shim went, or berthd and it.
+        runtime.delete(&spec.id, &bundle.log()).await?;
         let started = self.launch_as(container, foreign(), &errand, Vec::new()).await;
         match started {
-            Err(error) => {
-                Err(self.in_its_words(container, "create", &spec.id, error, &bundle.log()).await)
-            }
+            Err(error) => Err(self.in_words_of_create(container, error).await),
             started => started,
         }
+    }
+
+    /// What a failed start of a container is about, as its runtime has it.
+    pub(super) async fn in_words_of_create(&self, container: &Container, error: Error) -> Error {
+        let log = self.bundle(&container.spec).log();
+        self.in_its_words(container, "create", &container.spec.id, error, &log).await
     }
 
     pub(super) async fn start_foreign_exec(

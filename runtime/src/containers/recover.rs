@@ -7,10 +7,11 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::client::{ShimClient, Watch, read_exit};
 use crate::error::Error;
-use crate::protocol::Started;
+use crate::protocol::{Greeting, Started};
 use crate::record::Found;
 
 use super::state::Exited;
@@ -24,6 +25,19 @@ pub struct Pod {
     /// The shim's directory.
     pub directory: PathBuf,
 }
+
+/// What a shim tells of a container.
+#[derive(Debug)]
+enum Seen {
+    /// It runs.
+    Running(Started, Watch),
+    /// Its start, which the last berthd had asked for, has failed.
+    Failed(Error),
+}
+
+/// How long a start that the last berthd had asked for may still take. Another runtime may hang in
+/// it, and nobody is served before.
+const UNFINISHED: Duration = Duration::from_secs(10);
 
 impl Containers {
     /// Loads all containers of the sandboxes in `pods`, by sandbox.
@@ -40,7 +54,7 @@ impl Containers {
             states.into_iter().map(|found| (found.id, (found.record, found.this_boot))).collect();
         let mut running = HashMap::new();
         for (sandbox, pod) in pods {
-            running.insert(sandbox.as_str(), self.what_runs(sandbox, pod, &specs).await);
+            running.insert(sandbox.as_str(), self.seen(sandbox, pod, &specs).await);
         }
         for Found { id, record: spec, .. } in specs {
             let state = states.remove(&id);
@@ -62,28 +76,35 @@ impl Containers {
         states.keys().try_for_each(|id| self.remove_records(id))
     }
 
-    /// Asks a shim what runs. Watches are set up before it is asked, so that no end is missed.
-    async fn what_runs(
+    /// Asks a shim what runs, and waits for what is being started. Watches are set up before it is
+    /// asked, so that no end is missed.
+    async fn seen(
         &self,
         sandbox: &str,
         pod: &Pod,
         specs: &[Found<ContainerSpec>],
-    ) -> HashMap<String, (Started, Watch)> {
+    ) -> HashMap<String, Seen> {
         let of_pod = specs.iter().filter(|found| found.record.sandbox == sandbox);
         let mut watches: HashMap<_, _> =
             of_pod.map(|found| (found.id.clone(), pod.shim.watch(&found.id))).collect();
-        let running = match pod.shim.greet().await {
-            Ok(greeting) => greeting.running,
-            Err(error) => {
-                tracing::warn!(sandbox, %error, "a shim does not answer");
-                Vec::new()
-            }
-        };
+        let greeting = pod.shim.greet().await.unwrap_or_else(|error| {
+            tracing::warn!(sandbox, %error, "a shim does not answer");
+            Greeting::default()
+        });
         let pair = |started: Started| {
             let watch = watches.remove(&started.key)?;
-            Some((started.key.clone(), (started, watch)))
+            Some((started.key.clone(), Seen::Running(started, watch)))
         };
-        running.into_iter().filter_map(pair).collect()
+        let mut seen: HashMap<_, _> = greeting.running.into_iter().filter_map(pair).collect();
+        for key in greeting.starting.into_iter().filter(|key| watches.contains_key(key)) {
+            tracing::info!(container = key, "wait for a start that was cut off");
+            let heard = match pod.shim.attend(&key, UNFINISHED).await {
+                Ok(running) => Seen::Running(running.started, running.ending),
+                Err(error) => Seen::Failed(error),
+            };
+            seen.insert(key, heard);
+        }
+        seen
     }
 
     async fn adopt(
@@ -91,22 +112,26 @@ impl Containers {
         spec: ContainerSpec,
         state: State,
         this_boot: bool,
-        seen: Option<(Started, Watch)>,
+        seen: Option<Seen>,
         pod: &Pod,
     ) -> Result<(), Error> {
         let container = Container::new(spec, pod.shim.clone(), state.clone());
         self.insert(Arc::clone(&container));
         match (state, seen) {
             (State::Exited(_), _) => {}
-            (State::Running { .. }, Some((_, ending))) => self.watch(container, ending),
+            (State::Running { .. }, Some(Seen::Running(_, ending))) => {
+                self.watch(container, ending)
+            }
             // Started, but berthd was gone before it could write that down.
-            (State::Created, Some((Started { pid, at, .. }, ending))) => {
+            (State::Created, Some(Seen::Running(Started { pid, at, .. }, ending))) => {
                 self.set_state(&container, State::Running { pid, started_at: at })?;
                 self.watch(container, ending);
             }
-            (State::Created, None) => {
+            (State::Created, seen) => {
                 if let Some(exited) = ended_meanwhile(&pod.directory, &container.spec) {
                     self.settle(&container, exited).await;
+                } else if let Some(Seen::Failed(error)) = seen {
+                    self.give_up_start(&container, error).await;
                 } else if !this_boot {
                     // Its cgroup went with the boot: it cannot be started any more.
                     let now = crate::clock::nanoseconds();
@@ -114,7 +139,7 @@ impl Containers {
                     self.settle(&container, Exited::not_started(255, why.to_owned(), now)).await;
                 }
             }
-            (state @ State::Running { .. }, None) => {
+            (state @ State::Running { .. }, _) => {
                 let exited = ended_meanwhile(&pod.directory, &container.spec);
                 let now = crate::clock::nanoseconds();
                 let exited = exited.unwrap_or_else(|| Exited::unknown(&state, now));

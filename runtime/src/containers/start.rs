@@ -116,6 +116,16 @@ impl Containers {
         Ok(blueprint)
     }
 
+    /// Leaves a container whose start was cut off, and failed, as one that has ended.
+    pub(super) async fn give_up_start(&self, container: &Container, error: Error) {
+        let error = match container.spec.runtime {
+            Some(_) => self.in_words_of_create(container, error).await,
+            None => error,
+        };
+        tracing::warn!(container = container.spec.id, %error, "a start that was cut off failed");
+        self.give_up(container, &error).await;
+    }
+
     /// Leaves a container that could not be started as one that has ended.
     async fn give_up(&self, container: &Container, error: &Error) {
         let code = match error.start_fault() {

@@ -163,6 +163,11 @@ impl Processes {
         self.slots.iter().flatten()
     }
 
+    /// Those whose programs do not run yet.
+    pub(super) fn starting(&self) -> impl Iterator<Item = &Process> {
+        self.iter().filter(|process| matches!(process.state, State::Preparing { .. }))
+    }
+
     pub(super) fn any_alive(&self) -> bool {
         self.iter().any(|process| !process.has_ended())
     }

@@ -11,6 +11,7 @@ use crate::socket::Packet;
 use crate::sys;
 
 use super::Shim;
+use super::process::State;
 
 impl Shim {
     /// Acts on a packet; everything but a start is answered at once.
@@ -26,6 +27,10 @@ impl Shim {
                     Err(failure) => Tidings::Failure(failure),
                 }
             }
+            Some(Request::Attend(key)) => match self.attend(connection, message.number, &key) {
+                Ok(()) => return,
+                Err(tidings) => tidings,
+            },
             Some(Request::Signal(signal)) => self.signal(&signal),
             Some(Request::Reopen(key)) => self.reopen(&key, packet),
             Some(Request::Forget(key)) => self.forget(&key),
@@ -55,7 +60,19 @@ impl Shim {
             version: VERSION,
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             running: self.processes.iter().filter_map(|process| process.started()).collect(),
+            starting: self.processes.starting().map(|process| process.key.clone()).collect(),
         }
+    }
+
+    /// Has a start answered to somebody else than who asked for it. It may be over by now.
+    fn attend(&mut self, by: u32, as_number: u64, key: &str) -> Result<(), Tidings> {
+        let process = self.processes.find_mut(key);
+        let process = process.ok_or_else(|| refusal("it could not be started"))?;
+        if let State::Preparing { connection, number, .. } = &mut process.state {
+            (*connection, *number) = (by, as_number);
+            return Ok(());
+        }
+        Err(process.started().map_or_else(|| refusal("it has ended"), Tidings::Started))
     }
 
     fn signal(&self, request: &SignalRequest) -> Tidings {
