@@ -30,6 +30,8 @@ pub struct Scope {
     pub permanent: Vec<(Class, String)>,
     /// Files may go: a peer collects its own garbage when it likes.
     pub collects: bool,
+    /// Processes come and go that are not berth's: beside a systemd they do.
+    pub services: bool,
     /// Where the berthd that is asked as well listens for its command line.
     pub berthd: Option<String>,
 }
@@ -50,6 +52,7 @@ impl Scope {
             dirs: dirs.map(PathBuf::clone).into(),
             permanent: files.chain([(Class::Cgroup, cgroup.to_owned()), bridge]).collect(),
             collects: *daemon.engine() == Engine::Containerd,
+            services: false,
             berthd: (*daemon.engine() == Engine::Berthd).then(|| daemon.admin_endpoint()),
         }
     }
@@ -89,7 +92,10 @@ impl Audit {
                 |(class, what): &(Class, String)| *class == stray.class && *what == stray.what;
             let garbage = stray.more < 0 || stray.what.contains(CONTAINERD_COLLECTS);
             let collected = self.scope.collects && stray.class == Class::File && garbage;
-            !collected && !self.scope.permanent.iter().any(known)
+            let others = self.scope.services
+                && stray.class == Class::Process
+                && !stray.what.contains("berth");
+            !collected && !others && !self.scope.permanent.iter().any(known)
         });
         Ok(strays)
     }

@@ -17,12 +17,13 @@ use crate::berth::output;
 use crate::client::Output;
 use crate::daemon::binaries;
 use crate::image::Layer;
-use crate::place::Place;
+use crate::place::{Kind, Place};
 
 /// A runtime with a root directory of its own, and an audit of all that it leaves.
 #[derive(Debug)]
 pub struct Oci {
     program: PathBuf,
+    options: Vec<String>,
     root: PathBuf,
     bundles: PathBuf,
     audit: Audit,
@@ -36,14 +37,22 @@ impl Oci {
             None => binaries::find("berth-oci")?,
         };
         let (root, bundles) = (place.dir("oci")?, place.dir("bundles")?);
-        let scope = Scope { dirs: vec![root.clone()], ..Scope::default() };
-        Ok(Self { program, root, bundles, audit: Audit::begin(scope)? })
+        let services = place.kind() == Kind::Systemd;
+        let scope = Scope { dirs: vec![root.clone()], services, ..Scope::default() };
+        Ok(Self { program, options: Vec::new(), root, bundles, audit: Audit::begin(scope)? })
     }
 
     /// Runs another copy of the program, for who means to damage it.
     #[must_use]
     pub fn program(mut self, path: PathBuf) -> Self {
         self.program = path;
+        self
+    }
+
+    /// Gives every command an option, such as `--systemd-cgroup`.
+    #[must_use]
+    pub fn option(mut self, option: &str) -> Self {
+        self.options.push(option.to_owned());
         self
     }
 
@@ -68,7 +77,8 @@ impl Oci {
     /// A command of the runtime that the test starts itself.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--root").arg(&self.root).args(words).stdin(Stdio::null()).kill_on_drop(true);
+        command.arg("--root").arg(&self.root).args(&self.options);
+        command.args(words).stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 

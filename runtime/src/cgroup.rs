@@ -124,6 +124,20 @@ impl Hierarchy {
     /// [`Error::Spec`] if more memory is in use than `resources` would leave and they ask to
     /// check that (`checkBeforeUpdate`).
     pub fn update(&self, path: &CgroupPath, resources: &LinuxResources) -> Result<(), Error> {
+        self.update_and(path, resources, || Ok(()))
+    }
+
+    /// [`Hierarchy::update`] that somebody else is told of, and may refuse: then, too, nothing is
+    /// changed.
+    ///
+    /// # Errors
+    /// As [`Hierarchy::update`], and what `tell` answers.
+    pub fn update_and(
+        &self,
+        path: &CgroupPath,
+        resources: &LinuxResources,
+        tell: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let writes = self.possible(limits::plan(resources)?)?;
         let rules = resources.devices().as_deref().map(devices::parse).transpose()?;
         let directory = self.directory(path);
@@ -131,12 +145,20 @@ impl Hierarchy {
         if let Some(memory) = resources.memory() {
             limits::check_usage(memory, &Stats::read(&directory))?;
         }
-        let filter = || match &rules {
-            Some(rules) => self.0.filters.apply(fd.as_fd(), rules),
-            None => Ok(()),
+        let mut untold = None;
+        let last = || {
+            if let Err(error) = tell() {
+                let text = io::Error::other(error.to_string());
+                untold = Some(error);
+                return Err(text);
+            }
+            rules.iter().try_for_each(|rules| self.0.filters.apply(fd.as_fd(), rules))
         };
-        change::change(&directory, writes, filter)
-            .map_err(|refused| not_set(path, refused.write, refused.source, refused.undone))
+        let changed = change::change(&directory, writes, last);
+        changed.map_err(|refused| {
+            let not_set = || not_set(path, refused.write, refused.source, refused.undone);
+            untold.unwrap_or_else(not_set)
+        })
     }
 
     /// Makes a cgroup in one that has processes, which takes no controllers.
@@ -158,6 +180,11 @@ impl Hierarchy {
     /// If it is not there.
     pub fn open_cgroup(&self, path: &CgroupPath) -> Result<OwnedFd, Error> {
         open_directory(&self.directory(path)).map_err(path.failed("open"))
+    }
+
+    /// The directory of a cgroup, for other programs.
+    pub fn path(&self, path: &CgroupPath) -> PathBuf {
+        self.directory(path)
     }
 
     /// Whether a cgroup is there.

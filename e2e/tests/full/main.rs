@@ -8,6 +8,7 @@ mod io;
 mod machine;
 mod psi;
 mod systemd;
+mod systemd_driver;
 
 // Stories of the other suite that a real kernel may tell differently.
 #[path = "../suite/limits_cgroup.rs"]

@@ -58,6 +58,14 @@ impl Write {
         Self { absent, ..self }
     }
 
+    /// What the file takes that stands in for one that may not be there.
+    pub(super) fn elsewhere(&self) -> Option<&str> {
+        match &self.absent {
+            Absent::Instead(_, value) => Some(value),
+            _ => None,
+        }
+    }
+
     /// The controller that has the file; `cgroup` stands for the core, which is always there.
     pub fn controller(&self) -> &str {
         self.file.split('.').next().unwrap_or_default()

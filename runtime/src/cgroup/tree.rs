@@ -56,20 +56,36 @@ impl Hierarchy {
         }
     }
 
+    /// Makes the cgroup at `path` in one that has a single process, and moves that in: a cgroup
+    /// with processes hands no controllers down, or makes those below it unusable (threaded).
+    ///
+    /// # Errors
+    /// If the hierarchy refuses.
+    pub fn make_room(&self, path: &CgroupPath, process: u32) -> Result<(), Error> {
+        let directory = self.directory(path);
+        self.make_directory(&directory).map_err(path.failed("make"))?;
+        fs::write(directory.join("cgroup.procs"), process.to_string())
+            .map_err(path.failed("move a process to"))
+    }
+
+    /// Makes one directory, and marks it as ours; one that is there is fine.
+    fn make_directory(&self, directory: &Path) -> io::Result<()> {
+        match fs::create_dir(directory) {
+            Ok(()) => {
+                let owner = self.0.owner.as_bytes();
+                Ok(rustix::fs::setxattr(directory, OWNER, owner, XattrFlags::empty())?)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn try_make_directories(&self, path: &CgroupPath) -> Result<(), (CgroupPath, io::Error)> {
         let mut parent = self.0.root.clone();
         for ancestor in path.ancestry() {
             self.delegate(&parent);
             let directory = self.directory(&ancestor);
-            match fs::create_dir(&directory) {
-                Ok(()) => {
-                    let owner = self.0.owner.as_bytes();
-                    rustix::fs::setxattr(&directory, OWNER, owner, XattrFlags::empty())
-                        .map_err(|error| (ancestor, error.into()))?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err((ancestor, error)),
-            }
+            self.make_directory(&directory).map_err(|error| (ancestor, error))?;
             parent = directory;
         }
         Ok(())

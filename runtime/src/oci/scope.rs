@@ -121,6 +121,16 @@ pub fn hold_scope() -> io::Result<()> {
     io::copy(&mut input, &mut io::sink()).map(drop)
 }
 
+/// Tells systemd all limits of a container: those that it does not know of it sets back to what
+/// it knows, at a `daemon-reload` or with any change of a unit.
+///
+/// # Errors
+/// What systemd answers.
+pub(super) fn tell(record: &Record, resources: &LinuxResources) -> Result<(), Error> {
+    let Some(unit) = &record.unit else { return Ok(()) };
+    zbus::block_on(Systemd::new(None).set(unit, &properties(resources)?))
+}
+
 /// Has systemd forget the scope of a container; one that is gone is fine, and the rule.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use crate::spec;
 
 use super::Runtime;
 use super::record::{Record, Status};
+use super::scope;
 
 /// What is to change.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +49,9 @@ impl Runtime {
         }
         spec::drop_unsaid(&mut asked);
         let all = merged(&spec::all_resources(&record.spec), &asked)?;
-        self.hierarchy()?.update(&record.cgroup, &completed(&asked, &all)?)?;
+        let changes = completed(&asked, &all)?;
+        let tell = || scope::tell(&record, &all);
+        self.hierarchy()?.update_and(&record.cgroup, &changes, tell)?;
         remember(&mut record, all);
         if update.rdt != IntelRdt::default() {
             update_rdt(&mut record, &update.rdt)?;

@@ -10,7 +10,8 @@ use super::Sandboxes;
 
 impl Sandboxes {
     /// Has systemd make the scope that a sandbox's cgroup is in, if it is in one. The scope lasts
-    /// for as long as there is a process in it: the one that is returned, at first.
+    /// for as long as there is a process in it or below it: the one that
+    /// is returned, at first.
     pub(super) async fn claim_scope(&self, spec: &SandboxSpec) -> Result<Option<Holder>, Error> {
         let Some(systemd) = &self.0.settings.systemd else { return Ok(None) };
         let Some(unit) = Unit::around(&spec.cgroup) else { return Ok(None) };
@@ -19,6 +20,9 @@ impl Sandboxes {
         let description = format!("pod {}/{}", pod.namespace, pod.name);
         let started = systemd.start_scope(&unit, &description, holder.pid(), &of_pod()).await;
         started.in_step(Step::Cgroup, &spec.id)?;
+        // The scope itself is to have cgroups below it, and so no process.
+        let moved = self.0.hierarchy.make_room(&spec.cgroup, holder.pid());
+        moved.in_step(Step::Cgroup, &spec.id)?;
         Ok(Some(holder))
     }
 

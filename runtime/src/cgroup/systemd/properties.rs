@@ -81,13 +81,15 @@ fn of_limit(write: &Write, properties: &mut Vec<Property>) -> Option<()> {
     let value = write.value.trim();
     let name = match write.file.as_str() {
         "cpu.weight" => "CPUWeight",
-        // A weight of 0 is how systemd calls an idle cgroup; that it is not is the default.
+        // A weight of 0 is how systemd calls an idle cgroup. One that is not idle any more has
+        // the usual weight, or the one that comes after this.
         "cpu.idle" => {
-            if value == "1" {
-                properties.push(property("CPUWeight", Value::Number(0)));
-            }
+            let weight = if value == "1" { 0 } else { INFINITY };
+            properties.push(property("CPUWeight", Value::Number(weight)));
             return Some(());
         }
+        "io.bfq.weight" => return of_general_weight(write.elsewhere()?, properties),
+        "io.weight" => return of_general_weight(value, properties),
         "cpu.max" => return of_bandwidth(value, properties),
         "cpuset.cpus" => return of_set("AllowedCPUs", value, properties),
         "cpuset.mems" => return of_set("AllowedMemoryNodes", value, properties),
@@ -122,6 +124,15 @@ fn of_bandwidth(value: &str, properties: &mut Vec<Property>) -> Option<()> {
     };
     properties.push(property("CPUQuotaPeriodUSec", Value::Number(period)));
     properties.push(property("CPUQuotaPerSecUSec", Value::Number(each_second)));
+    Some(())
+}
+
+/// A weight of all devices; those of single ones systemd leaves alone.
+fn of_general_weight(value: &str, properties: &mut Vec<Property>) -> Option<()> {
+    let value = value.strip_prefix("default").unwrap_or(value).trim();
+    if !value.contains(' ') {
+        properties.push(property("IOWeight", Value::Number(value.parse().ok()?)));
+    }
     Some(())
 }
 
@@ -168,7 +179,8 @@ mod tests {
             "memory": {"limit": 1000, "swap": 1500, "reservation": 500},
             "pids": {"limit": 10},
             "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
-            "unified": {"memory.high": "900", "memory.min": "max"}}"#;
+            "blockIO": {"weight": 1000, "weightDevice": [{"major": 8, "minor": 0, "weight": 500}]},
+            "unified": {"memory.high": "900", "memory.min": "max", "io.weight": "default 7"}}"#;
         let expected = [
             ("CPUWeight", Number(100)),
             ("CPUQuotaPeriodUSec", Number(100_000)),
@@ -179,6 +191,8 @@ mod tests {
             ("MemorySwapMax", Number(500)),
             ("MemoryLow", Number(500)),
             ("TasksMax", Number(10)),
+            ("IOWeight", Number(10_000)),
+            ("IOWeight", Number(7)),
             ("MemoryHigh", Number(900)),
             ("MemoryMin", Number(u64::MAX)),
         ];
@@ -195,6 +209,8 @@ mod tests {
         assert_eq!(quota[1], ("CPUQuotaPerSecUSec", Number(u64::MAX)));
         let idle = planned(r#"{"cpu": {"idle": 1, "shares": 5}}"#).unwrap();
         assert_eq!(idle, [("CPUWeight", Number(0)), infinite]);
+        let busy = planned(r#"{"cpu": {"idle": 0, "shares": 1024}}"#).unwrap();
+        assert_eq!(busy[..2], [("CPUWeight", Number(u64::MAX)), ("CPUWeight", Number(100))]);
         let odd = planned(r#"{"cpu": {"quota": 10000, "period": 30000}}"#).unwrap();
         assert_eq!(odd[1], ("CPUQuotaPerSecUSec", Number(333_334)), "rounded up");
     }
