@@ -74,6 +74,14 @@ pub enum Error {
         /// What it said of it.
         said: String,
     },
+    /// criu could not save or restore a container, or is not there.
+    #[error("criu: {verb}: {cause}")]
+    Criu {
+        /// Its command.
+        verb: &'static str,
+        /// What it said of it.
+        cause: String,
+    },
     /// The shim is gone or does not answer.
     #[error("{attempt}: the shim of {shim} {}", .cause)]
     Shim {

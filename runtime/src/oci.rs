@@ -19,6 +19,7 @@ mod attend;
 mod birth;
 mod cgroups;
 mod create;
+mod criu;
 mod delete;
 mod events;
 mod exec;
@@ -42,6 +43,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 
 pub use create::Create;
+pub use criu::{Checkpoint, Criu, RESTORER, Restore, restore_here};
 pub use events::Event;
 pub use exec::{Exec, Target};
 pub use features::features;

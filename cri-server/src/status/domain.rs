@@ -58,6 +58,8 @@ impl Classify for berth_runtime::Error {
                 Some(StartFault::Internal) | None => Code::Internal,
             },
             Self::Shim { .. } | Self::Systemd { .. } => Code::Unavailable,
+            // Of the command line, which has no codes.
+            Self::Criu { .. } => Code::Internal,
             Self::Deadline { .. } => Code::DeadlineExceeded,
             Self::Log { .. } => Code::InvalidArgument,
         }

@@ -3,6 +3,7 @@
 //! cgroup controller, AppArmor, PSI, huge pages and criu, which `.ci/machine` finds or boots.
 
 mod cpuset;
+mod criu;
 mod hugetlb;
 mod io;
 mod machine;

@@ -188,7 +188,7 @@ fn require_console(spec: &Spec, request: &Create) -> Result<(), Error> {
     }
 }
 
-fn describe(request: &Create, spec: Spec, bundle: PathBuf) -> Result<Record, Error> {
+pub(super) fn describe(request: &Create, spec: Spec, bundle: PathBuf) -> Result<Record, Error> {
     let root = spec.root().as_ref().ok_or_else(|| Error::Spec("root is missing".to_owned()))?;
     let rootfs = bundle.join(root.path());
     let rootfs = fs::canonicalize(&rootfs)

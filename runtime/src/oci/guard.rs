@@ -22,7 +22,7 @@ use crate::sys::image::Image;
 use crate::sys::mount::{Attributes, set_attributes};
 
 /// Commands that clone a process.
-pub(crate) const CLONING: [&str; 4] = ["create", "run", "exec", "restore"];
+pub(crate) const CLONING: [&str; 3] = ["create", "run", "exec"];
 
 const OWN: &str = "/proc/self/exe";
 

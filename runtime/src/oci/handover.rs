@@ -84,7 +84,7 @@ fn keep_to_own_capabilities(process: &mut Process, spec: &Spec) -> Result<(), Er
 }
 
 /// Writes a PID file at once: who waits for it never reads half of it.
-fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
+pub(super) fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}"));
     let written: io::Result<()> = fs::write(&temporary, pid.to_string());

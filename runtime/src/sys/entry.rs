@@ -122,7 +122,7 @@ unsafe fn word(text: *const c_char) -> u64 {
     let mut word = 0;
     for index in 0..8 {
         // SAFETY: the null byte has not been read yet.
-        let byte = unsafe { text.add(index).read_volatile() } as u8;
+        let byte = unsafe { text.cast::<u8>().add(index).read_volatile() };
         if byte == 0 {
             return word;
         }
@@ -189,7 +189,7 @@ mod tests {
         };
         assert!(found(&[c"berth-oci", c"run", c"id"]));
         assert!(found(&[c"berth-oci", c"--root", c"/run/x", c"create", c"id"]));
-        assert!(found(&[c"berth-oci", c"restore"]));
+        assert!(found(&[c"berth-oci", c"exec"]));
         assert!(!found(&[c"run"]));
         assert!(!found(&[c"berth-oci", c"state", c"run1", c"", c"created-long-id"]));
     }

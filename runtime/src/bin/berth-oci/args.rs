@@ -1,11 +1,13 @@
 //! The command line.
 
+mod criu;
 mod late;
 mod limits;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use criu::{Checkpoint, Criu, Restore};
 use late::Late;
 pub(crate) use limits::Update;
 
@@ -57,8 +59,8 @@ pub(crate) struct Global {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, hide = true)]
     pub(crate) rootless: Option<String>,
 
-    /// Accepted for other engines' sake: criu is looked for in PATH
-    #[arg(long, value_name = "PATH", hide = true)]
+    /// The program criu [default: the one in PATH]
+    #[arg(long, value_name = "PATH")]
     pub(crate) criu: Option<PathBuf>,
 }
 
@@ -105,9 +107,9 @@ pub(crate) enum Command {
     /// Print what a container uses, and when it runs out of memory
     Events(Late<Events>),
     /// Save a container's processes to files
-    Checkpoint(Criu),
+    Checkpoint(Late<Checkpoint>),
     /// Make a container of saved processes
-    Restore(Criu),
+    Restore(Late<Restore>),
     /// List containers
     List(Late<List>),
     /// List the processes of a container
@@ -332,14 +334,6 @@ pub(crate) struct Events {
     /// Time between two lines, as in 500ms, 5s or 1m
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) interval: Duration,
-}
-
-/// Any options: there is nothing that they could change.
-#[derive(Debug, Args)]
-pub(crate) struct Criu {
-    /// Options and the id of the container
-    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) arguments: Vec<String>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

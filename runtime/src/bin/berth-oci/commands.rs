@@ -43,8 +43,14 @@ pub(crate) fn run(cli: &Cli) -> Result<i32> {
         Command::Resume { container } => runtime.resume(&container.id)?,
         Command::Update(update) => runtime.update(&update.container.id, &changes(update)?)?,
         Command::Events(events) => watch(&runtime, events)?,
-        Command::Checkpoint(_) | Command::Restore(_) => {
-            bail!("checkpoint and restore are not supported by this version of berth-oci")
+        Command::Checkpoint(checkpoint) => runtime.checkpoint(&saving(cli, checkpoint)?)?,
+        Command::Restore(restore) => {
+            let request = oci::Restore {
+                create: request(cli, &restore.create),
+                criu: criu(cli, &restore.criu)?,
+            };
+            let keep = if restore.detach { Keep::Detached } else { Keep::Nothing };
+            return Ok(runtime.restore(&request, keep)?);
         }
         Command::List(list) => {
             require_root(cli)?;
@@ -75,6 +81,32 @@ fn handover(args: &args::Handover) -> oci::Handover {
         pidfd_socket: args.pidfd_socket.clone(),
         preserve_fds: args.preserve_fds,
     }
+}
+
+fn saving(cli: &Cli, checkpoint: &args::Checkpoint) -> Result<oci::Checkpoint> {
+    Ok(oci::Checkpoint {
+        id: checkpoint.container.id.clone(),
+        criu: criu(cli, &checkpoint.criu)?,
+        leave_running: checkpoint.leave_running,
+        pre_dump: checkpoint.pre_dump,
+        parent: checkpoint.parent_path.clone(),
+    })
+}
+
+fn criu(cli: &Cli, args: &args::Criu) -> Result<oci::Criu> {
+    if let Some(option) = args.unsupported() {
+        bail!("{option} is not supported by this version of berth-oci");
+    }
+    Ok(oci::Criu {
+        program: cli.global.criu.clone(),
+        images: args.image_path.clone(),
+        work: args.work_path.clone(),
+        manage_cgroups: args.manage_cgroups_mode.clone(),
+        tcp_established: args.tcp_established,
+        ext_unix_sk: args.ext_unix_sk,
+        shell_job: args.shell_job,
+        file_locks: args.file_locks,
+    })
 }
 
 fn execution(exec: &args::Exec) -> oci::Exec {

@@ -18,6 +18,10 @@ fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq([oci::HELPER]) {
         return if oci::hold_scope().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    if let Some(errand) = restorer() {
+        eprintln!("{}", oci::restore_here(&errand));
+        return ExitCode::FAILURE;
+    }
     // Before anything else: what is done until then is done twice.
     let guarded = oci::guard_program();
     let cli = Cli::parse();
@@ -33,4 +37,11 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// The errand of a helper that is to become criu.
+fn restorer() -> Option<String> {
+    let mut args = std::env::args_os().skip(1);
+    args.next().filter(|first| first == oci::RESTORER)?;
+    args.next()?.into_string().ok()
 }
