@@ -4,6 +4,7 @@
 //! Handlers are functions of a [`Node`] and a request; what a library offers
 //! to them becomes a field here.
 
+mod apparmor;
 mod background;
 mod containers;
 mod handlers;
@@ -55,6 +56,8 @@ pub struct Node {
     pub handlers: Handlers,
     /// The containers of this node.
     pub containers: Containers,
+    /// The AppArmor profile that they get by default.
+    pub apparmor: berth_runtime::apparmor::Default,
     /// Ids of objects that are being made: the audit leaves them alone.
     pub making: Making,
     /// Earlier looks at the CPU time of containers.

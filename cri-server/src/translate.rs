@@ -14,7 +14,7 @@ mod process;
 mod resources;
 pub mod sandbox;
 mod seccomp;
-mod security;
+pub mod security;
 pub mod signal;
 mod sysctls;
 mod users;

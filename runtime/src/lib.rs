@@ -5,6 +5,7 @@
 //! is the parent of a pod's processes. It knows nothing of images, pods, CNI or CRI.
 
 mod affinity;
+pub mod apparmor;
 pub mod cgroup;
 pub mod client;
 mod clock;

@@ -243,8 +243,10 @@ fn live(plan: impl FnOnce() -> io::Result<Plan>, given: &Inheritance<'_>) -> Inf
 /// Reports why, and ends.
 fn fail(to: BorrowedFd<'_>, failure: &Failure) -> Infallible {
     let mut failure = failure.clone();
-    let end = failure.attempt.floor_char_boundary(MAX_REPORT - 64);
-    failure.attempt.truncate(end);
+    let fits = |(index, _): &(usize, char)| *index >= MAX_REPORT - 64;
+    if let Some((end, _)) = failure.attempt.char_indices().find(fits) {
+        failure.attempt.truncate(end);
+    }
     let mut report = vec![FAILED];
     report.extend(failure.encode_to_vec());
     // If even that fails, the closed socket says that it did not work.

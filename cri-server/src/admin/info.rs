@@ -1,5 +1,6 @@
 //! Info: who answers, and what is in force.
 
+use berth_runtime::apparmor;
 use tonic::Status;
 
 use super::timestamp;
@@ -9,6 +10,7 @@ use crate::api::runtime::RuntimeCondition;
 use crate::config;
 use crate::node::{Handler, Node};
 use crate::rpc::{Call, status};
+use crate::translate::security::selinux_is_on;
 
 pub(super) async fn info(node: &Node, _: Call, _: InfoRequest) -> Result<InfoResponse, Status> {
     let settings = config::effective(&node.loaded).into_iter();
@@ -55,7 +57,13 @@ fn handler(handler: &Handler) -> Feature {
     }
 }
 
-/// Runtime handlers, and controllers of the host's cgroup hierarchy.
+/// A security module of the kernel, and what there is to say of it.
+fn module(name: &str, available: bool, detail: &str) -> Feature {
+    let detail = if available { detail } else { "the running kernel has it not enabled" };
+    Feature { name: name.to_owned(), available, detail: detail.to_owned() }
+}
+
+/// Runtime handlers, security modules, and controllers of the host's cgroup hierarchy.
 fn features(node: &Node) -> Vec<Feature> {
     let has: Vec<_> = node.hierarchy.controllers().collect();
     let all = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids", "rdma", "misc"];
@@ -64,5 +72,10 @@ fn features(node: &Node) -> Vec<Feature> {
         available: has.contains(&name),
         detail: String::new(),
     };
-    node.handlers.iter().map(handler).chain(all.into_iter().map(feature)).collect()
+    let modules = [
+        module("AppArmor", apparmor::is_enabled(), apparmor::DEFAULT),
+        module("SELinux", selinux_is_on(), "labels are refused by this version"),
+    ];
+    let controllers = all.into_iter().map(feature);
+    node.handlers.iter().map(handler).chain(modules).chain(controllers).collect()
 }

@@ -64,6 +64,7 @@ impl Node {
             sandboxes,
             handlers,
             containers,
+            apparmor: berth_runtime::apparmor::Default::default(),
             making: Making::default(),
             cpu_samples: CpuSamples::default(),
             background,

@@ -28,6 +28,7 @@ pub(super) async fn create_container(
     let image = image(node, &request)?;
     let id = new_id()?;
     let handler = node.handlers.of_pod(&SandboxOrigin::handler(&sandbox.spec.origin))?;
+    let apparmor = node.apparmor_of(&request).await?;
     let capabilities: Vec<_> = node
         .loaded
         .config
@@ -47,6 +48,7 @@ pub(super) async fn create_container(
             handler,
             default_capabilities: &capabilities,
             seccomp_profile: node.loaded.config.runtime.seccomp_profile.as_deref(),
+            apparmor,
             target: target(node, &request)?,
             now: now(),
         },

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_runtime::apparmor;
 use berth_runtime::foreign::Features;
 use berth_sandbox::network::NetworkStatus;
 use tonic::Status as GrpcStatus;
@@ -12,6 +13,7 @@ use crate::api::runtime::{
     StatusRequest, StatusResponse,
 };
 use crate::node::Node;
+use crate::translate::security::selinux_is_on;
 
 pub(super) async fn status(
     node: &Node,
@@ -25,6 +27,8 @@ pub(super) async fn status(
             "root": config.dirs.root,
             "stateDir": config.dirs.state,
             "sandboxImage": "",
+            "apparmor": apparmor::is_enabled(),
+            "selinux": selinux_is_on(),
         });
         info.insert("config".to_owned(), text.to_string());
     }

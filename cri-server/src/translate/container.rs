@@ -47,6 +47,8 @@ pub struct Context<'a> {
     pub default_capabilities: &'a [Capability],
     /// The file whose seccomp profile takes the place of the built-in one.
     pub seccomp_profile: Option<&'a Path>,
+    /// Its AppArmor profile, which is loaded, if it gets one.
+    pub apparmor: Option<String>,
     /// The container whose PID namespace is shared, if the request names one.
     pub target: Option<Member>,
     /// The time, in nanoseconds since the epoch.
@@ -77,7 +79,7 @@ pub fn translate(
     check_handler(config, context.handler)?;
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
-    security::check_profiles(&security)?;
+    security::check_label(&security)?;
     security::check_privileged(&security, context.pod)?;
     check_users(&security, context.sandbox)?;
     let seccomp = seccomp::of(&security, context.seccomp_profile)?;
@@ -237,6 +239,7 @@ fn oci_process(
         .set_cwd(process::working_directory(config, context.image)?.into())
         .set_capabilities(Some(security::capabilities(security, context.default_capabilities)?))
         .set_rlimits(None)
+        .set_apparmor_profile(context.apparmor.clone())
         .set_no_new_privileges(Some(security.no_new_privs && !security.privileged))
         .set_oom_score_adj(Some(score));
     Ok(process)

@@ -13,38 +13,79 @@ use super::{invalid, unsupported};
 
 pub(super) const FIELD: &str = "config.linux.security_context";
 
+/// Prefix of a profile's name.
+const LOCALHOST: &str = "localhost/";
+
 /// Whether SELinux is part of the running kernel.
-pub(super) fn selinux_is_on() -> bool {
+pub fn selinux_is_on() -> bool {
     Path::new("/sys/fs/selinux/enforce").exists()
 }
 
-/// Whether AppArmor is part of the running kernel.
-fn apparmor_is_on() -> bool {
-    Path::new("/sys/kernel/security/apparmor").exists()
+/// The AppArmor profile that a container asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppArmor {
+    /// There is no AppArmor to ask.
+    Off,
+    /// None.
+    Unconfined,
+    /// The default one; by name, or by saying nothing.
+    Default {
+        /// Whether it has to be there.
+        asked: bool,
+    },
+    /// One of the node's, with the field that names it.
+    Profile {
+        /// The field.
+        field: String,
+        /// The name.
+        name: String,
+    },
 }
 
-#[expect(deprecated, reason = "older clients send the old fields")]
-/// Refuses the profiles that this version cannot apply. A profile that a security module would
-/// give by itself is nothing where the kernel does not have that module.
-pub(super) fn check_profiles(security: &LinuxContainerSecurityContext) -> Result<(), Status> {
-    if security.privileged {
-        return Ok(());
-    }
-    let apparmor = profile("apparmor", security.apparmor.as_ref(), &security.apparmor_profile)?;
-    match apparmor {
-        ProfileType::Unconfined => {}
-        ProfileType::RuntimeDefault if !apparmor_is_on() => {}
-        ProfileType::Localhost if !apparmor_is_on() => {
-            return Err(invalid(
-                &format!("{FIELD}.apparmor"),
-                "asks for a profile, but this host has no AppArmor",
-            ));
+/// What a container asks of AppArmor, which the host may not have: a profile that would have been
+/// given by default is nothing there.
+///
+/// A privileged container has no profile by default, but the one that it names.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` with the field.
+#[expect(deprecated, reason = "older clients send the old field")]
+pub fn apparmor(security: &LinuxContainerSecurityContext, is_on: bool) -> Result<AppArmor, Status> {
+    let (new, deprecated) = (security.apparmor.as_ref(), &security.apparmor_profile);
+    let silent = new.is_none() && deprecated.is_empty();
+    let kind = match silent {
+        true => ProfileType::RuntimeDefault,
+        false => profile("apparmor", new, deprecated)?,
+    };
+    let (field, name) = match new {
+        Some(new) => ("apparmor.localhost_ref", &new.localhost_ref),
+        None => ("apparmor_profile", deprecated),
+    };
+    match kind {
+        ProfileType::Localhost if !is_on => Err(invalid(
+            &format!("{FIELD}.apparmor"),
+            format!("asks for the profile {name:?}, but this host has no AppArmor"),
+        )),
+        _ if !is_on => Ok(AppArmor::Off),
+        ProfileType::Localhost => {
+            let field = format!("{FIELD}.{field} {name:?}");
+            let bare = name.strip_prefix(LOCALHOST);
+            // Anything may be a profile's name, but the old field says that this is one.
+            let name = if new.is_some() { bare.or(Some(name)) } else { bare };
+            let unknown = "is neither runtime/default, unconfined nor localhost/PROFILE";
+            let name = name.ok_or_else(|| invalid(&field, unknown))?.to_owned();
+            Ok(AppArmor::Profile { field, name })
         }
-        profile => {
-            return Err(unsupported(format!("the AppArmor profile {}", profile.as_str_name())));
+        ProfileType::RuntimeDefault if !security.privileged => {
+            Ok(AppArmor::Default { asked: !silent })
         }
+        _ => Ok(AppArmor::Unconfined),
     }
-    if selinux_is_on() && security.selinux_options.is_some() {
+}
+
+/// Refuses a label where SELinux would apply it: this version cannot.
+pub(super) fn check_label(security: &LinuxContainerSecurityContext) -> Result<(), Status> {
+    if !security.privileged && selinux_is_on() && security.selinux_options.is_some() {
         return Err(unsupported("an SELinux label"));
     }
     Ok(())
@@ -190,6 +231,64 @@ mod tests {
             assert_eq!(sets.inheritable(), &Some(HashSet::new()));
             assert_eq!(sets.ambient(), &Some(HashSet::new()));
         }
+    }
+
+    #[expect(deprecated, reason = "older clients send the old field")]
+    fn asked(profile: Option<(ProfileType, &str)>, old: &str, privileged: bool) -> AppArmor {
+        let profile = profile.map(|(kind, name)| SecurityProfile {
+            profile_type: kind.into(),
+            localhost_ref: name.to_owned(),
+        });
+        let security = LinuxContainerSecurityContext {
+            apparmor: profile,
+            apparmor_profile: old.to_owned(),
+            privileged,
+            ..Default::default()
+        };
+        apparmor(&security, true).unwrap()
+    }
+
+    #[test]
+    fn a_profile_is_the_default_unless_something_else_is_said() {
+        use ProfileType::{Localhost, RuntimeDefault, Unconfined};
+        let default = |asked| AppArmor::Default { asked };
+        assert_eq!(asked(None, "", false), default(false));
+        assert_eq!(asked(None, "runtime/default", false), default(true));
+        assert_eq!(asked(Some((RuntimeDefault, "")), "unconfined", false), default(true));
+        assert_eq!(asked(None, "unconfined", false), AppArmor::Unconfined);
+        assert_eq!(asked(Some((Unconfined, "")), "", false), AppArmor::Unconfined);
+        for kind in [None, Some((RuntimeDefault, ""))] {
+            assert_eq!(asked(kind, "", true), AppArmor::Unconfined, "privileged");
+        }
+        for (new, old) in [
+            (Some((Localhost, "p")), ""),
+            (Some((Localhost, "localhost/p")), ""),
+            (None, "localhost/p"),
+        ] {
+            let AppArmor::Profile { name, field } = asked(new, old, true) else { panic!("{old}") };
+            assert_eq!(name, "p");
+            assert!(field.starts_with("config.linux.security_context.apparmor"), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_host_without_apparmor_refuses_only_what_names_a_profile() {
+        let of = |kind: Option<ProfileType>| {
+            let apparmor = kind.map(|kind| SecurityProfile {
+                profile_type: kind.into(),
+                localhost_ref: "p".to_owned(),
+            });
+            apparmor_of(LinuxContainerSecurityContext { apparmor, ..Default::default() })
+        };
+        assert_eq!(of(None).unwrap(), AppArmor::Off);
+        assert_eq!(of(Some(ProfileType::RuntimeDefault)).unwrap(), AppArmor::Off);
+        assert_eq!(of(Some(ProfileType::Unconfined)).unwrap(), AppArmor::Off);
+        let refused = of(Some(ProfileType::Localhost)).unwrap_err();
+        assert!(refused.message().contains("\"p\", but this host has no AppArmor"), "{refused}");
+    }
+
+    fn apparmor_of(security: LinuxContainerSecurityContext) -> Result<AppArmor, Status> {
+        apparmor(&security, false)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! `make test-full` has a place for it: it runs this on a machine with systemd as PID 1, every
 //! cgroup controller, AppArmor, PSI, huge pages and criu, which `.ci/machine` finds or boots.
 
+mod apparmor;
 mod cpuset;
 mod criu;
 mod hugetlb;

@@ -150,13 +150,13 @@ const WORDS: [u64; CLONING.len()] = {
 
 /// A system call; a negative result is an error's number.
 unsafe fn call(number: i64, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
-    let result;
+    let result: isize;
     // SAFETY: the caller's arguments are what the call wants.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         asm!(
             "syscall",
-            inlateout("rax") number as isize => result,
+            inlateout("rax") number => result,
             in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
             lateout("rcx") _, lateout("r11") _,
             options(nostack),
