@@ -8,9 +8,12 @@ use std::process::{Command, ExitCode};
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=pause/pause.rs");
     println!("cargo::rerun-if-changed=build.rs");
-    // See `src/sys/entry.rs`.
-    println!("cargo::rustc-link-arg-bin=berth-oci=-Wl,--entry=berth_oci_entry");
     let variable = |name: &str| env::var_os(name).unwrap_or_default();
+    // See `src/sys/entry.rs`; what runs there cannot relocate itself.
+    let flags = variable("CARGO_ENCODED_RUSTFLAGS");
+    if flags.to_string_lossy().split('\u{1f}').any(|flag| flag == "relocation-model=static") {
+        println!("cargo::rustc-link-arg-bin=berth-oci=-Wl,--entry=berth_oci_entry");
+    }
     let output = PathBuf::from(variable("OUT_DIR")).join("pause");
     let status = Command::new(variable("RUSTC"))
         .args(["--edition", "2024", "--crate-type", "bin", "--crate-name", "pause"])

@@ -84,6 +84,8 @@ fn run(cli: Cli) -> Result<(), Error> {
     let sources = Sources { file: cli.config, drop_ins: cli.config_dir };
     match cli.command {
         None => {
+            // A kernel that cannot is too old, and is refused for that below.
+            let _ = berth_runtime::keep_inheritance_to_ourselves();
             let loaded = sources.load()?;
             logging::init(&loaded.config.log)?;
             daemon::run(loaded)

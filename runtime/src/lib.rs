@@ -31,3 +31,4 @@ pub mod spec;
 mod sys;
 
 pub use error::{Error, RefusedLimit, StartFault};
+pub use sys::fds::keep_inheritance_to_ourselves;

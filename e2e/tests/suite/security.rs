@@ -35,6 +35,32 @@ fn standard() -> BTreeSet<String> {
     ["0", "1", "2"].map(str::to_owned).into()
 }
 
+/// T-FD-4: what a service manager or a shell leaves open in berthd is nobody else's.
+#[test]
+fn what_the_daemon_was_started_with_stays_with_it() {
+    place::native(async |place| {
+        let canary = place.dir("canary")?;
+        let open = fs::File::open(&canary)?;
+        // Passed on by this process, as by one that knows no better.
+        rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty())?;
+        let setup = Setup::new(Engine::Berthd).network(&network::bridge(1).install(&place)?);
+        let mut node = Node::start_with(&place, setup).await?;
+        let pod = node.client.run_pod(pod("p")).await?;
+        let holds = |pid: i32| -> Result<bool> {
+            let mut entries = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
+            Ok(entries.any(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == canary)))
+        };
+        let daemon = node.daemon.process()?.pid().context("a daemon")?;
+        assert!(holds(daemon.as_raw_nonzero().get())?, "berthd did not inherit it");
+        let shims = process::find(&["berth-shim", &pod.id]);
+        assert!(!shims.is_empty());
+        for pid in shims.into_iter().chain([pod.pause().await?]) {
+            assert!(!holds(pid)?, "process {pid} has inherited it");
+        }
+        Ok(pod.delete().await?)
+    });
+}
+
 /// T-FD-1: CVE-2024-21626 and its family began with one descriptor too many.
 #[test]
 fn a_container_inherits_its_streams_and_nothing_else() {

@@ -9,7 +9,8 @@
 //!
 //! Nothing is there yet: no thread-local storage, hence no `errno`, and no function of the C
 //! library, not even the `memcpy` and `strlen` that a compiler likes to put in. That is why
-//! strings are read byte by byte, and volatile.
+//! strings are read byte by byte, and volatile. And nothing is relocated: only a program that is
+//! linked to fixed addresses, as `make build` does it, begins here (`build.rs`).
 
 use std::arch::{asm, naked_asm};
 use std::ffi::c_char;
