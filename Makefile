@@ -5,7 +5,10 @@ BIN := target/bin
 # glibc is linked in, so that a binary runs on any node: docs/adr/0005-static-linking.md.
 STATIC := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --target $(TRIPLE)
 # At fixed addresses: nothing to relocate when a container starts, and no memory written for it.
-FIXED := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+# What is the same twice is there once, where the linker can do that: less to read and to map.
+FOLD = $(shell mkdir -p target && echo 'fn main() {}' | rustc -C link-arg=-Wl,--icf=all \
+	-o target/fold-probe - 2>/dev/null && echo '-C link-arg=-Wl,--icf=all')
+FIXED = RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static $(FOLD)" \
 	cargo build --locked --target $(TRIPLE)
 # Tests need namespaces, mounts and cgroups of their own.
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME)
@@ -26,10 +29,11 @@ help:
 build:
 	@.ci/packages build
 	$(STATIC) --release -p berth-cri-server -p berth-cli
-	$(FIXED) --profile shim -p berth-runtime
+	$(FIXED) --profile shim -p berth-runtime --bin berth-shim
+	$(FIXED) --profile oci -p berth-runtime --bin berth-oci
 	@install -d $(BIN)
 	@install target/$(TRIPLE)/release/berthd target/$(TRIPLE)/release/berth $(BIN)
-	@install target/$(TRIPLE)/shim/berth-shim target/$(TRIPLE)/shim/berth-oci $(BIN)
+	@install target/$(TRIPLE)/shim/berth-shim target/$(TRIPLE)/oci/berth-oci $(BIN)
 
 PREFIX := /usr
 install: build

@@ -55,7 +55,11 @@ fn main() {
             seccomp: args.seccomp,
             gap: Duration::from_millis(args.gap),
         };
-        println!("{}", bench::run(&place, &plan).await?);
+        let (table, steps) = bench::run(&place, &plan).await?;
+        println!("{table}");
+        if let Some(steps) = steps {
+            println!("{steps}");
+        }
         Ok(())
     });
 }

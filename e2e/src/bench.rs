@@ -7,6 +7,7 @@ mod lifecycle;
 mod memory;
 mod pull;
 mod samples;
+mod steps;
 mod table;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::registry::Registry;
 
 pub use bundles::{BundlePlan, run_bundles};
 pub use samples::Samples;
+pub use steps::Steps;
 pub use table::{Row, Table, Unit};
 
 /// What is measured, and how often.
@@ -53,6 +55,9 @@ enum Network {
     Bridge,
 }
 
+/// Where berthd tells its metrics, in the network of the place.
+const METRICS: &str = "127.0.0.1:9810";
+
 /// One engine, ready to be measured.
 struct Contender {
     daemon: Daemon,
@@ -60,8 +65,8 @@ struct Contender {
     image: String,
 }
 
-/// Measures, and answers the table.
-pub async fn run(place: &Place, plan: &Plan) -> Result<Table> {
+/// Measures, and answers the table, and where berthd's time went if it is among the engines.
+pub async fn run(place: &Place, plan: &Plan) -> Result<(Table, Option<Steps>)> {
     let registry = Registry::start(place).await?;
     let image = registry.push("busybox:1", &Image::busybox()?.build()?).await?;
     let mut contenders = Vec::new();
@@ -72,9 +77,13 @@ pub async fn run(place: &Place, plan: &Plan) -> Result<Table> {
     for network in [Network::Host, Network::Bridge] {
         lifecycle::measure(plan, &contenders, network, &mut table).await?;
     }
+    let mut steps = None;
+    if plan.engines.contains(&Engine::Berthd) {
+        steps = Some(Steps::read(METRICS).await?);
+    }
     memory::measure(plan, &mut contenders, &mut table).await?;
     pull::measure(plan, &contenders, &registry, &mut table).await?;
-    Ok(table)
+    Ok((table, steps))
 }
 
 impl Contender {
@@ -89,7 +98,11 @@ impl Contender {
         let name = format!("{}{number}", engine.name());
         let root = place.disk().join(&name);
         let network = network::bridge(number).masquerade().port_mappings().install(place)?;
-        let setup = Setup::new(engine.clone()).name(&name).network(&network).root(&root).quiet();
+        let mut setup =
+            Setup::new(engine.clone()).name(&name).network(&network).root(&root).quiet();
+        if *engine == Engine::Berthd {
+            setup = setup.config(&format!("[metrics]\nlisten = \"{METRICS}\"\n"));
+        }
         let daemon = setup
             .host(registry.host(), registry.upstream())
             .start(place)

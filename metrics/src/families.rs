@@ -43,6 +43,7 @@ struct Families {
     registry: Registry,
     operations: IntCounterVec,
     operation_duration: HistogramVec,
+    stage_duration: HistogramVec,
     in_flight: IntGauge,
     panics: IntCounter,
     pull_bytes: IntCounter,
@@ -64,6 +65,12 @@ impl Metrics {
     pub fn operation(&self, operation: &str, code: &str, elapsed: Duration) {
         self.0.operations.with_label_values(&[operation, code]).inc();
         self.0.operation_duration.with_label_values(&[operation]).observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts one stage of an operation that has succeeded (`StartContainer`, `program`).
+    pub fn stage(&self, operation: &str, stage: &str, elapsed: Duration) {
+        let labels = [operation, stage];
+        self.0.stage_duration.with_label_values(&labels).observe(elapsed.as_secs_f64());
     }
 
     /// Counts a piece of work as in flight until the guard is dropped.
@@ -126,7 +133,12 @@ impl Families {
             operation_duration: seconds(
                 "berth_operation_duration_seconds",
                 "Time from a request to its answer.",
-                "operation",
+                &["operation"],
+            )?,
+            stage_duration: seconds(
+                "berth_stage_duration_seconds",
+                "Time that each stage of an operation took that has succeeded.",
+                &["operation", "stage"],
             )?,
             in_flight: IntGauge::new(
                 "berth_operations_in_flight",
@@ -143,7 +155,7 @@ impl Families {
             network_duration: seconds(
                 "berth_network_operation_duration_seconds",
                 "Time that a chain of network plugins took.",
-                "verb",
+                &["verb"],
             )?,
         };
         families.attach(build)?;
@@ -160,6 +172,7 @@ impl Families {
         self.registry.register(Box::new(info))?;
         self.registry.register(Box::new(self.operations.clone()))?;
         self.registry.register(Box::new(self.operation_duration.clone()))?;
+        self.registry.register(Box::new(self.stage_duration.clone()))?;
         self.registry.register(Box::new(self.in_flight.clone()))?;
         self.registry.register(Box::new(self.panics.clone()))?;
         self.registry.register(Box::new(self.pull_bytes.clone()))?;
@@ -167,8 +180,8 @@ impl Families {
     }
 }
 
-fn seconds(name: &str, help: &str, label: &str) -> prometheus::Result<HistogramVec> {
-    HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), &[label])
+fn seconds(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
+    HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)
 }
 
 #[cfg(test)]
@@ -203,6 +216,16 @@ mod tests {
             r#"berth_operation_duration_seconds_bucket{operation="Version",le="0.0025"} 1"#
         ));
         assert!(text.contains(r#"berth_operation_duration_seconds_count{operation="Version"} 2"#));
+    }
+
+    #[test]
+    fn stages_are_timed_by_operation() {
+        let metrics = metrics();
+
+        metrics.stage("StartContainer", "program", Duration::from_millis(3));
+
+        let count = r#"stage_duration_seconds_count{operation="StartContainer",stage="program"} 1"#;
+        assert!(metrics.render().unwrap().contains(count));
     }
 
     #[test]

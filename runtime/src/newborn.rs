@@ -17,6 +17,7 @@
 //! apart the child says beforehand that it executes. Shared by the shim, which is a parent of
 //! many, and by `berth-oci`, which is one of one.
 
+use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
@@ -200,10 +201,10 @@ pub(crate) enum Nest<'a> {
 }
 
 /// Clones a child that reads its plan, executes it, and reports.
-pub(crate) fn clone_child(
+pub(crate) fn clone_child<P: Borrow<Plan>>(
     cgroup: Option<BorrowedFd<'_>>,
     given: &Inheritance<'_>,
-    plan: impl FnOnce() -> io::Result<Plan>,
+    plan: impl FnOnce() -> io::Result<P>,
 ) -> io::Result<Child> {
     let new = if matches!(given.nest, Nest::New) { libc::CLONE_NEWPID as u64 } else { 0 };
     let birth = Birth { cgroup, namespaces: new, sibling: false };
@@ -229,10 +230,13 @@ fn run_errand(errand: impl FnOnce() -> io::Result<Errand>, given: &Inheritance<'
 }
 
 /// The child, from its first instruction on.
-fn live(plan: impl FnOnce() -> io::Result<Plan>, given: &Inheritance<'_>) -> Infallible {
+fn live<P: Borrow<Plan>>(
+    plan: impl FnOnce() -> io::Result<P>,
+    given: &Inheritance<'_>,
+) -> Infallible {
     let (failure, to) = match plan() {
         Ok(plan) => {
-            let (fault, connection) = init::run(&plan, given);
+            let (fault, connection) = init::run(plan.borrow(), given);
             (failure(fault.step, &fault.attempt, &fault.error), connection)
         }
         Err(error) => (failure(Step::Request, "read the plan", &error), None),

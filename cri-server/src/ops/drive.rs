@@ -72,7 +72,7 @@ where
         }
         registry.end(&running);
     }
-    report(&running, result.as_ref().err());
+    report(&ops, &running, result.as_ref().err());
     reply(&answer, &result);
 }
 
@@ -150,8 +150,11 @@ fn reply<T: Clone>(answer: &watch::Sender<Answer<T>>, result: &Result<T, Status>
 
 /// A client's failure is logged where the client is answered; without one,
 /// here.
-fn report(running: &Running, error: Option<&Status>) {
+fn report(ops: &Ops, running: &Running, error: Option<&Status>) {
     let elapsed = running.elapsed();
+    if error.is_none() {
+        running.count_stages(&ops.0.metrics);
+    }
     match error {
         None if running.attended => tracing::debug!(?elapsed, "done"),
         None => tracing::info!(?elapsed, "done"),

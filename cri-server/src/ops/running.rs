@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use berth_metrics::Metrics;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -152,6 +153,19 @@ impl Running {
             remaining: self.deadline.saturating_duration_since(Instant::now()),
             clients: self.clients(),
             stages: stages.iter().zip(ends).map(|(stage, end)| stage.snapshot(end)).collect(),
+        }
+    }
+
+    /// Counts how long each stage took, once the last one has ended.
+    pub(super) fn count_stages(&self, metrics: &Metrics) {
+        let stages = self.stages();
+        let ends = stages.iter().skip(1).map(|next| next.since).chain([Instant::now()]);
+        for (stage, end) in stages.iter().zip(ends) {
+            // Names that are made up as it goes are for people: there is no end of them.
+            if let Cow::Borrowed(name) = stage.name {
+                let elapsed = end.saturating_duration_since(stage.since);
+                metrics.stage(self.key.name, name, elapsed);
+            }
         }
     }
 

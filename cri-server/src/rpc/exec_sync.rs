@@ -34,9 +34,9 @@ pub(super) async fn exec_sync(
     let output = node
         .ops
         .run(operation, async move |handle| {
-            handle.stage("command");
             let exec = ExecSpec { args: request.cmd, timeout, cancel: handle.stopping() };
-            containers.exec_sync(&id, exec).await.map_err(status::of)
+            let stage = |stage| handle.stage(stage);
+            containers.exec_sync(&id, exec, stage).await.map_err(status::of)
         })
         .await?;
     Ok(ExecSyncResponse { stdout: output.stdout, stderr: output.stderr, exit_code: output.code })

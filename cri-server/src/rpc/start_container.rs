@@ -21,14 +21,14 @@ pub(super) async fn start_container(
     let (containers, sandboxes) = (node.containers.clone(), node.sandboxes.clone());
     node.ops
         .run(operation, async move |handle| {
-            handle.stage("start");
+            handle.stage("sandbox");
             // Who asks again because the answer was lost has what it asked for.
             if matches!(container.state(), State::Running { .. }) {
                 return Ok(());
             }
             let sandbox = sandboxes.get(&container.spec.sandbox).map_err(status::of)?;
             sandbox.home().map_err(status::of)?;
-            containers.start(&id).await.map_err(status::of)
+            containers.start(&id, |stage| handle.stage(stage)).await.map_err(status::of)
         })
         .await?;
     Ok(StartContainerResponse {})

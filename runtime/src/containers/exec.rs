@@ -65,13 +65,18 @@ struct Place {
 impl Containers {
     /// Runs a command in a running container, without input, and collects its output.
     ///
-    /// The answer waits for the command's first process, and then a bounded while for children
+    /// Each step is told to `stage` as it begins. The answer waits for the command's first process, and then a bounded while for children
     /// that still hold its output. A command that is out of time is killed with its children.
     ///
     /// # Errors
     /// [`Error::WrongState`] unless the container runs, [`Error::Start`] if the command cannot
     /// be executed, [`Error::Deadline`] if it is out of time.
-    pub async fn exec_sync(&self, id: &str, exec: ExecSpec) -> Result<ExecOutput, Error> {
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        exec: ExecSpec,
+        stage: impl Fn(&'static str),
+    ) -> Result<ExecOutput, Error> {
         let container = self.get(id)?;
         let state = container.state();
         if !matches!(state, State::Running { .. }) {
@@ -79,7 +84,8 @@ impl Containers {
             return Err(Error::WrongState { id, state, verb: "execute in it" });
         }
         let place = self.exec_place(&container)?;
-        let output = self.run_exec(&container, &place, exec).await;
+        let output = self.run_exec(&container, &place, exec, &stage).await;
+        stage("clean up");
         // What the command left running stays, as with the field's runtimes, in its cgroup,
         // which goes with the container's.
         self.0.hierarchy.remove_if_unused(&place.cgroup);
@@ -94,7 +100,9 @@ impl Containers {
         container: &Container,
         place: &Place,
         exec: ExecSpec,
+        stage: impl Fn(&'static str),
     ) -> Result<ExecOutput, Error> {
+        stage("cgroup");
         let begun = Instant::now();
         let deadline = exec.timeout.map(|timeout| (timeout, begun + timeout));
         self.0.hierarchy.create_below_processes(&place.cgroup)?;
@@ -117,10 +125,12 @@ impl Containers {
         let within = self.0.settings.start_within;
         let within = deadline.map_or(within, |(timeout, _)| timeout.min(within));
         let asked = Asked { name: &place.name, args: exec.args, within };
+        stage("program");
         let started = self.start_exec(container, start, asked, &borrowed).await;
         // Our copies of the write ends: while they are open the output does not end.
         drop(descriptors);
         let mut ending = started?.ending;
+        stage("output");
         let collected = collect(stdout, stderr, &mut ending, self.0.settings.drain_within);
         let out_of_time = async {
             match deadline {

@@ -19,19 +19,21 @@ use super::state::Exited;
 use super::{Container, ContainerSpec, Containers, State, log};
 
 impl Containers {
-    /// Starts a container and waits until its program runs.
+    /// Starts a container and waits until its program runs. Each step is told to `stage` as it
+    /// begins.
     ///
     /// # Errors
     /// [`Error::WrongState`] unless it is created. [`Error::Start`] says which step failed and
     /// why; the container is exited then, with that message.
-    pub async fn start(&self, id: &str) -> Result<(), Error> {
+    pub async fn start(&self, id: &str, stage: impl Fn(&'static str)) -> Result<(), Error> {
         let container = self.get(id)?;
         if container.state() != State::Created {
             let state = container.state().name();
             return Err(Error::WrongState { id: id.to_owned(), state, verb: "start it" });
         }
-        match self.launch(&container).await {
+        match self.launch(&container, &stage).await {
             Ok((state, ending)) => {
+                stage("state");
                 fail_point!("container.start.running");
                 let recorded = self.set_state(&container, state);
                 fail_point!("container.start.state");
@@ -45,12 +47,18 @@ impl Containers {
         }
     }
 
-    async fn launch(&self, container: &Container) -> Result<(State, Watch), Error> {
+    async fn launch(
+        &self,
+        container: &Container,
+        stage: impl Fn(&'static str),
+    ) -> Result<(State, Watch), Error> {
+        stage("plan");
         if let Some(runtime) = &container.spec.runtime {
             return self.launch_foreign(container, runtime).await;
         }
         let Blueprint { plan, pid_namespace, open } = self.blueprint(&container.spec)?;
         let start = Start { pid_namespace: Some(pid_namespace), ..Start::default() };
+        stage("program");
         self.launch_as(container, start, &plan, open).await
     }
 

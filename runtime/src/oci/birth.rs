@@ -69,7 +69,7 @@ impl Newborn {
             nest: cradle.nest,
             proof: &proof,
         };
-        let child = born_on(cpus, || clone_child(Some(cradle.cgroup), &given, || Ok(plan.clone())));
+        let child = born_on(cpus, || clone_child(Some(cradle.cgroup), &given, || Ok(plan)));
         let failed = |error: std::io::Error| {
             // A cgroup that hands controllers on takes no processes itself.
             let attempt = match error.raw_os_error() {

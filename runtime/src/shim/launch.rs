@@ -107,7 +107,7 @@ impl Shim {
             return newborn::clone_errand(&given, || read(file));
         }
         let cgroup = Some(at(handles, start.cgroup)?);
-        newborn::clone_child(cgroup, &given, || read(file))
+        newborn::clone_child(cgroup, &given, || read::<crate::plan::Plan>(file))
     }
 
     /// Waits for the child's report and its output. The child's ends of the pipes close here.
