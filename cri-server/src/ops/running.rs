@@ -143,7 +143,6 @@ impl Running {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         let stages = self.stages();
-        let ends = stages.iter().skip(1).map(|next| next.since).chain([Instant::now()]);
         Snapshot {
             id: self.id.clone(),
             key: self.key.clone(),
@@ -152,18 +151,15 @@ impl Running {
             elapsed: self.elapsed(),
             remaining: self.deadline.saturating_duration_since(Instant::now()),
             clients: self.clients(),
-            stages: stages.iter().zip(ends).map(|(stage, end)| stage.snapshot(end)).collect(),
+            stages: timed(&stages).map(|(stage, elapsed)| stage.snapshot(elapsed)).collect(),
         }
     }
 
     /// Counts how long each stage took, once the last one has ended.
     pub(super) fn count_stages(&self, metrics: &Metrics) {
-        let stages = self.stages();
-        let ends = stages.iter().skip(1).map(|next| next.since).chain([Instant::now()]);
-        for (stage, end) in stages.iter().zip(ends) {
+        for (stage, elapsed) in timed(&self.stages()) {
             // Names that are made up as it goes are for people: there is no end of them.
             if let Cow::Borrowed(name) = stage.name {
-                let elapsed = end.saturating_duration_since(stage.since);
                 metrics.stage(self.key.name, name, elapsed);
             }
         }
@@ -174,13 +170,15 @@ impl Running {
     }
 }
 
+/// Stages with the time from the begin of each to that of the next; the last one has not ended.
+fn timed(stages: &[Stage]) -> impl Iterator<Item = (&Stage, Duration)> {
+    let ends = stages.iter().skip(1).map(|next| next.since).chain([Instant::now()]);
+    stages.iter().zip(ends).map(|(stage, end)| (stage, end.saturating_duration_since(stage.since)))
+}
+
 impl Stage {
-    fn snapshot(&self, end: Instant) -> StageSnapshot {
-        StageSnapshot {
-            name: self.name.to_string(),
-            elapsed: end.saturating_duration_since(self.since),
-            waits_for: self.waits_for.clone(),
-        }
+    fn snapshot(&self, elapsed: Duration) -> StageSnapshot {
+        StageSnapshot { name: self.name.to_string(), elapsed, waits_for: self.waits_for.clone() }
     }
 }
 

@@ -88,20 +88,25 @@ async fn until_said(bundle: &Bundle, words: &str) -> Result<String> {
     .await
 }
 
+/// Runs many commands in a watcher, and deletes it.
+async fn sees_nothing_of_commands(oci: &Oci, bundle: &Bundle) -> Result<()> {
+    oci.start(bundle).await?;
+    until_said(bundle, "watching").await?;
+    for _ in 0..EXECS {
+        oci.ok(&["exec", "watcher", "/bin/true"]).await?;
+    }
+    fs::write(bundle.rootfs().join("stop"), "")?;
+    assert_nothing_found(&until_said(bundle, "done").await?)?;
+    oci.delete("watcher").await
+}
+
 #[test]
 fn nobody_in_a_container_sees_the_node_by_a_command() {
     place::native(async |place| {
         let oci = Oci::begin(&place)?;
         for traces in [true, false] {
             let bundle = watcher(&oci, traces, true)?;
-            oci.start(&bundle).await?;
-            until_said(&bundle, "watching").await?;
-            for _ in 0..EXECS {
-                oci.ok(&["exec", "watcher", "/bin/true"]).await?;
-            }
-            fs::write(bundle.rootfs().join("stop"), "")?;
-            assert_nothing_found(&until_said(&bundle, "done").await?)?;
-            oci.delete("watcher").await?;
+            sees_nothing_of_commands(&oci, &bundle).await?;
             fs::remove_dir_all(&bundle.dir)?;
         }
         oci.assert_clean().await
@@ -118,14 +123,7 @@ fn nobody_in_a_user_namespace_sees_the_node_by_a_command() {
             .set("/linux/namespaces/-", json!({"type": "user"}))
             .set("/linux/uidMappings", ids.clone())
             .set("/linux/gidMappings", ids);
-        oci.start(&bundle).await?;
-        until_said(&bundle, "watching").await?;
-        for _ in 0..EXECS {
-            oci.ok(&["exec", "watcher", "/bin/true"]).await?;
-        }
-        fs::write(bundle.rootfs().join("stop"), "")?;
-        assert_nothing_found(&until_said(&bundle, "done").await?)?;
-        oci.delete("watcher").await?;
+        sees_nothing_of_commands(&oci, &bundle).await?;
         oci.assert_clean().await
     });
 }

@@ -76,14 +76,7 @@ impl Runtime {
         let mut record = describe(request, spec, bundle)?;
         // Refuses what could not be run, while there is nothing to undo.
         let blueprint = blueprint(&record, request)?;
-        let hold = self.reserve(&record.id)?;
-        if let Err(error) =
-            self.hierarchy().and_then(|cgroups| cgroups::refuse_used(cgroups, &record.cgroup))
-        {
-            // Not by the usual teardown: what is in that cgroup is somebody else's.
-            self.forget(&record.id)?;
-            return Err(error);
-        }
+        let hold = self.reserve_with_cgroup(&record)?;
         let made = self
             .save(&record)
             .and_then(|()| self.populate(&mut record, blueprint, gate, console))
@@ -96,6 +89,19 @@ impl Runtime {
                 Err(error)
             }
         }
+    }
+
+    /// Holds a new container, whose cgroup nobody else is in.
+    pub(super) fn reserve_with_cgroup(&self, record: &Record) -> Result<Hold, Error> {
+        let hold = self.reserve(&record.id)?;
+        let used =
+            self.hierarchy().and_then(|cgroups| cgroups::refuse_used(cgroups, &record.cgroup));
+        if let Err(error) = used {
+            // Not by the usual teardown: what is in that cgroup is somebody else's.
+            self.forget(&record.id)?;
+            return Err(error);
+        }
+        Ok(hold)
     }
 
     fn populate(

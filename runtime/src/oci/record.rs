@@ -94,6 +94,11 @@ impl Status {
 pub(super) struct Hold(File);
 
 impl Hold {
+    /// Waits for those that hold the container now.
+    fn take(&self) -> io::Result<()> {
+        Ok(rustix::io::retry_on_intr(|| flock(&self.0, FlockOperation::LockExclusive))?)
+    }
+
     /// Lets others have the container for a while.
     pub(super) fn pause(&self) -> io::Result<()> {
         Ok(flock(&self.0, FlockOperation::Unlock)?)
@@ -101,7 +106,7 @@ impl Hold {
 
     /// Holds the container again, and answers whether it is still there.
     pub(super) fn resume(&self) -> io::Result<bool> {
-        rustix::io::retry_on_intr(|| flock(&self.0, FlockOperation::LockExclusive))?;
+        self.take()?;
         // A directory that has been removed has no name.
         Ok(rustix::fs::fstat(&self.0)?.st_nlink > 0)
     }
@@ -142,9 +147,9 @@ impl Runtime {
             }
             opened => opened.storing("open", &directory)?,
         };
-        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
-            .storing("hold", &directory)?;
-        Ok(Hold(file))
+        let hold = Hold(file);
+        hold.take().storing("hold", &directory)?;
+        Ok(hold)
     }
 
     /// Reads the record of a container.

@@ -6,6 +6,7 @@ use super::Runtime;
 use super::attend;
 use super::create::{Create, Gate, load};
 use super::foreground::{Foreground, block_signals};
+use super::record::{Hold, Record};
 
 /// What becomes of a container that is run when its process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +44,24 @@ impl Runtime {
         let (Some(child), Some(signals)) = (newborn.keep(), signals) else {
             return Ok(0);
         };
+        let process = Foreground { child, master: console.master, signals };
+        self.stay(&hold, &record, process, keep)
+    }
+
+    /// Stays with the first process of a container to its end, while others may have the
+    /// container; answers its exit code.
+    pub(super) fn stay(
+        &self,
+        hold: &Hold,
+        record: &Record,
+        process: Foreground,
+        keep: Keep,
+    ) -> Result<i32, Error> {
         let directory = self.directory(&record.id);
         hold.pause().storing("release", &directory)?;
-        let code = Foreground { child, master: console.master, signals }.wait()?;
+        let code = process.wait()?;
         if keep == Keep::Nothing && hold.resume().storing("hold", &directory)? {
-            self.tear_down(&record)?;
+            self.tear_down(record)?;
         }
         Ok(code)
     }

@@ -16,6 +16,7 @@ use crate::spec;
 use crate::sys::clone::Child;
 use crate::sys::namespace;
 
+use super::super::Runtime;
 use super::super::create::{Create, describe, load};
 use super::super::foreground::{Foreground, block_signals};
 use super::super::handover::write_pid;
@@ -23,7 +24,6 @@ use super::super::life::Life;
 use super::super::record::{Record, absolute};
 use super::super::run::Keep;
 use super::super::scope::Claim;
-use super::super::{Runtime, cgroups};
 use super::{Call, Criu, check, external, text};
 
 /// The first argument of the helper; the second is what it is to do.
@@ -76,12 +76,7 @@ impl Runtime {
         let call = request.criu.call("restore", &images)?;
         let mut record = describe(create, spec, absolute(&create.bundle)?)?;
         let signals = if keep == Keep::Detached { None } else { Some(block_signals()?) };
-        let hold = self.reserve(&record.id)?;
-        let used = self.hierarchy().and_then(|all| cgroups::refuse_used(all, &record.cgroup));
-        if let Err(error) = used {
-            self.forget(&record.id)?;
-            return Err(error);
-        }
+        let hold = self.reserve_with_cgroup(&record)?;
         let made = self.save(&record).and_then(|()| self.revive(call, &mut record, &images));
         let told = made.and_then(|child| match &create.handover.pid_file {
             Some(path) => write_pid(path, child.pid.as_raw_nonzero().get()).map(|()| child),
@@ -91,13 +86,8 @@ impl Runtime {
             // The first error is the one that matters.
             let _ = self.tear_down(&record);
         })?;
-        drop(hold);
         let Some(signals) = signals else { return Ok(0) };
-        let code = Foreground { child, master: None, signals }.wait()?;
-        if keep == Keep::Nothing {
-            self.delete(&record.id, true)?;
-        }
-        Ok(code)
+        self.stay(&hold, &record, Foreground { child, master: None, signals }, keep)
     }
 
     fn revive(&self, mut call: Call, record: &mut Record, images: &Path) -> Result<Child, Error> {
