@@ -81,7 +81,6 @@ fn prepare() -> Result<()> {
     for dir in ["/dev/pts", "/dev/shm"] {
         fs::create_dir_all(dir).with_context(|| format!("make {dir}"))?;
     }
-    mounts::tmpfs("/tmp", c"mode=1777")?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("devpts", "/dev/pts", "devpts", flags, c"ptmxmode=666").context("mount /dev/pts")?;
     mounts::private_state()?;
