@@ -216,6 +216,8 @@ fn settle(
     mut agent: Option<seccomp::Agent>,
     starter: &mut Option<OwnedFd>,
 ) -> Result<Settled, Fault> {
+    // Of all the code that has run until here little runs again.
+    sys::image::leave_code().attempt(Step::Command, || "let go of code")?;
     let pause = process.program == crate::plan::Program::Pause as i32;
     if plan.root.is_none() && process.terminal {
         console::open_here(&process, given)?;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 
 /// A program in a sealed memory file.
 #[derive(Debug)]
@@ -46,6 +46,24 @@ impl Image {
         unsafe { mmap(ptr::null_mut(), size, ProtFlags::READ, flags, &self.file, 0) }?;
         Ok(())
     }
+}
+
+/// Lets go of the pages of this program's code and constants: what is needed again is mapped
+/// again, as it is in the page cache; what was needed once does not count as resident any more.
+pub(crate) fn leave_code() -> io::Result<()> {
+    unsafe extern "C" {
+        /// Where the linker put the first byte of the program, and the first one after its code.
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    let (start, end) = (&raw const __executable_start, &raw const etext);
+    // SAFETY: asks for a number.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) });
+    let page = page.map_err(|_| io::Error::last_os_error())?;
+    let length = end.addr().saturating_sub(start.addr()) / page * page;
+    // SAFETY: between the two lie code and constants, which are mapped from the file and never
+    // written to, so that they come back unchanged.
+    Ok(unsafe { madvise(start.cast_mut().cast(), length, Advice::LinuxDontNeed) }?)
 }
 
 impl std::os::fd::AsRawFd for Image {
