@@ -22,7 +22,8 @@ use crate::layer::{self, Chunks, Debts, Expected, Workspace};
 use crate::manifest::{Configuration, Manifest};
 use crate::operation::Operation;
 use crate::progress::{LayerMeter, LayerPhase, Phase};
-use crate::source::{Delivery, Source};
+use crate::registry::Blob;
+use crate::source::Source;
 use crate::stack::Stack;
 use crate::store::{Ingest, Label, LayerKey, LayerLease, NewImage, Store};
 
@@ -187,8 +188,8 @@ impl Job<'_> {
         loop {
             match self.fetch_once(index).await {
                 Ok(obtained) => return Ok(obtained),
-                Err((error, endpoint)) => {
-                    if !self.source.may_retry(endpoint, attempt, &error) {
+                Err((error, blob)) => {
+                    if !self.source.may_retry(blob.as_deref(), attempt, &error) {
                         return Err(error);
                     }
                     tracing::debug!(%error, attempt, "layer failed, beginning it again");
@@ -198,8 +199,8 @@ impl Job<'_> {
         }
     }
 
-    /// An error comes with the endpoint that is behind it, if one is.
-    async fn fetch_once(&self, index: usize) -> Result<Obtained, (Error, Option<usize>)> {
+    /// An error comes with what was downloaded, which knows who is behind it.
+    async fn fetch_once(&self, index: usize) -> Result<Obtained, (Error, Option<Arc<Blob>>)> {
         let descriptor = &self.recipe.manifest.layers[index];
         let expected = Expected {
             what: self.name(index),
@@ -218,7 +219,7 @@ impl Job<'_> {
             _ if operation.stop.is_cancelled() => Err(operation.cancelled()),
             chunk => chunk,
         });
-        let endpoint = delivery.as_ref().map(Delivery::endpoint);
+        let blob = delivery.as_ref().map(|delivery| Arc::clone(delivery.blob()));
         let unpacking = async {
             let (ingest, debts) = self.unpack(expected, chunks, meter).await?;
             if !debts.is_empty() {
@@ -234,7 +235,7 @@ impl Job<'_> {
             }
         };
         let (unpacked, ()) = tokio::join!(unpacking, delivering);
-        unpacked.map_err(|error| (error, endpoint))
+        unpacked.map_err(|error| (error, blob))
     }
 
     /// Unpacks a layer into a place of its own, which lives as long as a thread writes to it.

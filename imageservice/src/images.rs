@@ -21,7 +21,7 @@ use crate::operation::Operation;
 use crate::progress::{Phase, Progress};
 use crate::pull::{self, PullOutcome, PullRequest};
 use crate::reference::Reference;
-use crate::registry::TokenCache;
+use crate::registry::Memory;
 use crate::scan::Space;
 use crate::store::{Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray};
 
@@ -34,7 +34,7 @@ pub struct Images(Arc<Inner>);
 
 struct Inner {
     assembler: Assembler,
-    tokens: Arc<TokenCache>,
+    registries: Arc<Memory>,
     pulls: Mutex<HashMap<PullKey, Pull>>,
     cancel: CancellationToken,
 }
@@ -89,7 +89,7 @@ impl Images {
         let unpackers = Arc::new(Semaphore::new(MAX_UNPACKERS));
         Ok(Self(Arc::new(Inner {
             assembler: Assembler { store, tasks, flights, unpackers, config },
-            tokens: Arc::default(),
+            registries: Arc::default(),
             pulls: Mutex::default(),
             cancel,
         })))
@@ -120,8 +120,8 @@ impl Images {
         pulls.insert(key.clone(), pull.clone());
         let entry = PullEntry { images: self.clone(), key };
         self.0.assembler.tasks.spawn(async move {
-            let Inner { assembler, tokens, .. } = &*entry.images.0;
-            let work = pull::pull(assembler, tokens, request, &operation);
+            let Inner { assembler, registries, .. } = &*entry.images.0;
+            let work = pull::pull(assembler, registries, request, &operation);
             let outcome = operation.within(assembler.config.deadline, work).await;
             operation.progress.enter(Phase::Done);
             // Who asks from now on starts anew; who has joined gets this outcome.

@@ -18,7 +18,7 @@ use crate::manifest::{Configuration, Descriptor, Document, Manifest, candidates}
 use crate::operation::Operation;
 use crate::platform::Platform;
 use crate::reference::{Reference, Target};
-use crate::registry::{FetchedDocument, Registry, TokenCache};
+use crate::registry::{FetchedDocument, Memory, Registry};
 use crate::source::Source;
 use crate::store::Label;
 
@@ -76,12 +76,12 @@ struct Resolved {
 /// Pulls an image. Nothing is visible until all of it is.
 pub(crate) async fn pull(
     assembler: &Assembler,
-    tokens: &Arc<TokenCache>,
+    registries: &Arc<Memory>,
     request: PullRequest,
     operation: &Operation,
 ) -> Result<PullOutcome> {
     let start = Instant::now();
-    let registry = Arc::new(open(assembler, tokens, &request).await?);
+    let registry = Arc::new(open(assembler, registries, &request).await?);
     let resolving = resolve(&registry, assembler, &request.reference);
     let resolved = operation.unless_stopped(resolving).await?;
     let label = Label {
@@ -118,14 +118,14 @@ pub(crate) async fn pull(
 
 async fn open(
     assembler: &Assembler,
-    tokens: &Arc<TokenCache>,
+    registries: &Arc<Memory>,
     request: &PullRequest,
 ) -> Result<Registry> {
-    let (config, tokens) = (Arc::clone(&assembler.config), Arc::clone(tokens));
+    let (config, registries) = (Arc::clone(&assembler.config), Arc::clone(registries));
     let PullRequest { reference, credentials, .. } = request.clone();
     blocking(&assembler.tasks, move || {
         let bounds = (config.stall, config.limits);
-        Registry::open(reference, &config.certs_dirs, credentials.as_ref(), &tokens, bounds)
+        Registry::open(reference, &config.certs_dirs, credentials.as_ref(), &registries, bounds)
     })
     .await
 }

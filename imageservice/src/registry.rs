@@ -5,14 +5,19 @@
 //! not believed: documents are checked against their digest here, layers where they are unpacked.
 
 mod auth;
+mod blob;
 mod body;
 mod dns;
+mod download;
 mod endpoint;
 mod failure;
 mod hosts;
 mod hosts_file;
 mod http;
+mod memory;
+mod range;
 mod retry;
+mod ring;
 mod token;
 
 use std::path::PathBuf;
@@ -21,12 +26,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
+pub(crate) use self::blob::Blob;
 use self::body::Body;
-use self::endpoint::Endpoint;
+pub(crate) use self::download::Download;
+use self::endpoint::{Ask, Endpoint};
 use self::failure::Failure;
 use self::hosts::Capability;
+pub(crate) use self::memory::Memory;
 use self::retry::Attempts;
-pub(crate) use self::token::TokenCache;
 use crate::config::{Limits, Stall};
 use crate::credentials::Credentials;
 use crate::digest::Digest;
@@ -42,6 +49,7 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 pub(crate) struct Registry {
     reference: Reference,
     endpoints: Vec<Endpoint>,
+    memory: Arc<Memory>,
     stall: Stall,
     limits: Limits,
 }
@@ -55,28 +63,21 @@ pub(crate) struct FetchedDocument {
     pub(crate) media_type: String,
 }
 
-/// The bytes of a blob as they come, not verified.
-#[derive(Debug)]
-pub(crate) struct BlobStream {
-    body: Body,
-    endpoint: usize,
-}
-
 impl Registry {
     /// Reads the host configuration and makes the clients of all endpoints. Blocks.
     pub(crate) fn open(
         reference: Reference,
         certs_dirs: &[PathBuf],
         credentials: Option<&Credentials>,
-        tokens: &Arc<TokenCache>,
+        memory: &Arc<Memory>,
         (stall, limits): (Stall, Limits),
     ) -> Result<Self> {
         let hosts = hosts::load(certs_dirs, reference.domain())?;
-        let endpoints = hosts
-            .into_iter()
-            .map(|host| Endpoint::new(host, &reference, credentials, Arc::clone(tokens)))
-            .collect::<Result<_>>()?;
-        Ok(Self { reference, endpoints, stall, limits })
+        let last = hosts.len().saturating_sub(1);
+        let endpoint =
+            |(index, host)| Endpoint::new(host, &reference, credentials, memory, index < last);
+        let endpoints = hosts.into_iter().enumerate().map(endpoint).collect::<Result<_>>()?;
+        Ok(Self { reference, endpoints, memory: Arc::clone(memory), stall, limits })
     }
 
     /// What the reference points to.
@@ -102,37 +103,27 @@ impl Registry {
         let path = format!("blobs/{}", descriptor.digest);
         let mut attempts = self.attempts(Capability::Pull, &what)?;
         loop {
-            let (_, endpoint) = attempts.current();
+            let endpoint = &self.endpoints[attempts.current()];
             match self.try_small_blob(endpoint, &path, descriptor, &what).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(failure) => attempts.failed(failure).await?,
+                Err(failure) => attempts.failed(&self.endpoints, failure).await?,
             }
         }
     }
 
-    /// A blob of any size.
-    pub(crate) async fn blob(&self, digest: &Digest, what: &str) -> Result<BlobStream> {
-        let path = format!("blobs/{digest}");
-        let mut attempts = self.attempts(Capability::Pull, what)?;
-        loop {
-            let (index, endpoint) = attempts.current();
-            match endpoint.get(&path, &[], what).await {
-                Ok(response) => {
-                    let body = Body::new(response, self.stall, endpoint.host(), what);
-                    return Ok(BlobStream { body, endpoint: index });
-                }
-                Err(failure) => attempts.failed(failure).await?,
-            }
-        }
+    /// A blob of any size, to be verified by who takes it.
+    pub(crate) fn blob(self: &Arc<Self>, descriptor: &Descriptor, what: &str) -> Download {
+        let blob = Blob::new(what, &descriptor.digest, descriptor.size);
+        Download::new(Arc::clone(self), Arc::new(blob))
     }
 
-    /// Leaves the endpoint of a stream alone from now on, if there is another one; `false` if not.
-    pub(crate) fn avoid(&self, endpoint: usize) -> bool {
-        let is_last = self.endpoints[endpoint..].len() == 1;
-        if !is_last {
-            self.endpoints[endpoint].give_up();
-        }
-        !is_last
+    /// Leaves endpoints that brought something wrong alone from now on, and tells whether there are
+    /// others to ask. The registry itself has no replacement.
+    pub(crate) fn distrust(&self, blob: &Blob) -> bool {
+        let mirrors = self.endpoints.split_last().map_or(&[][..], |(_, mirrors)| mirrors);
+        let sources = blob.sources();
+        let liars = mirrors.iter().enumerate().filter(|(index, _)| sources.contains(index));
+        liars.map(|(_, mirror)| mirror.give_up()).count() > 0
     }
 
     /// A manifest or index by tag or digest; a digest is checked.
@@ -147,10 +138,10 @@ impl Registry {
         let path = format!("manifests/{target}");
         let mut attempts = self.attempts(need, what)?;
         loop {
-            let (_, endpoint) = attempts.current();
+            let endpoint = &self.endpoints[attempts.current()];
             match self.try_document(endpoint, &path, digest, what).await {
                 Ok(document) => return Ok(document),
-                Err(failure) => attempts.failed(failure).await?,
+                Err(failure) => attempts.failed(&self.endpoints, failure).await?,
             }
         }
     }
@@ -162,7 +153,8 @@ impl Registry {
         digest: Option<&Digest>,
         what: &str,
     ) -> Result<FetchedDocument, Failure> {
-        let response = endpoint.get(path, &DOCUMENT_TYPES, what).await?;
+        let response =
+            endpoint.get(&Ask { path, accept: &DOCUMENT_TYPES, range: None, what }).await?;
         let media_type = text_of(response.headers(), CONTENT_TYPE.as_str());
         let announced = text_of(response.headers(), CONTENT_DIGEST);
         let body = Body::new(response, self.stall, endpoint.host(), what);
@@ -181,7 +173,7 @@ impl Registry {
         descriptor: &Descriptor,
         what: &str,
     ) -> Result<Bytes, Failure> {
-        let response = endpoint.get(path, &[], what).await?;
+        let response = endpoint.get(&Ask { path, accept: &[], range: None, what }).await?;
         let body = Body::new(response, self.stall, endpoint.host(), what);
         let bytes = body.whole(self.limits.document).await?;
         check_size(&bytes, descriptor.size, what)?;
@@ -189,27 +181,12 @@ impl Registry {
         Ok(bytes)
     }
 
-    fn attempts(&self, need: Capability, what: &str) -> Result<Attempts<'_>> {
+    fn attempts(&self, need: Capability, what: &str) -> Result<Attempts> {
         Attempts::begin(&self.endpoints, need).ok_or_else(|| Error::Unavailable {
             what: what.to_owned(),
             registry: self.reference.domain().to_owned(),
             reason: format!("no host is configured that can {need}"),
         })
-    }
-}
-
-impl BlobStream {
-    /// The next bytes; `None` at the end.
-    ///
-    /// # Errors
-    /// `Unavailable` if the connection breaks, `Timeout` if it stalls.
-    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>> {
-        self.body.chunk().await
-    }
-
-    /// Where it comes from, for [`Registry::avoid`].
-    pub(crate) fn endpoint(&self) -> usize {
-        self.endpoint
     }
 }
 

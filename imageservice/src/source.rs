@@ -10,12 +10,12 @@ use crate::error::{Error, Result};
 use crate::import::Archive;
 use crate::layer::Chunks;
 use crate::manifest::Descriptor;
-use crate::registry::{BlobStream, Registry};
+use crate::registry::{Blob, Download, Registry};
 
 /// Chunks between the network and the unpacker; a chunk is what one read gave.
 const CHUNKS_IN_FLIGHT: usize = 16;
-/// How often a layer is begun at an endpoint that has no replacement.
-const ATTEMPTS: u32 = 3;
+/// How often a layer is begun, at the most: mirrors that lie are found out one by one.
+const ATTEMPTS: u32 = 8;
 
 /// The registry or the archive.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub(crate) enum Source {
 
 /// A blob that comes over the network.
 pub(crate) struct Delivery {
-    stream: BlobStream,
+    download: Download,
     sender: mpsc::Sender<Result<Bytes>>,
 }
 
@@ -41,41 +41,34 @@ impl Source {
         match self {
             Self::Archive(archive) => Ok((archive.chunks(&layer.digest)?, None)),
             Self::Registry(registry) => {
-                let stream = registry.blob(&layer.digest, what).await?;
+                let mut download = registry.blob(layer, what);
+                download.open().await?;
                 let (sender, mut receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
                 let chunks = Box::new(move || receiver.blocking_recv().transpose());
-                Ok((chunks, Some(Delivery { stream, sender })))
+                Ok((chunks, Some(Delivery { download, sender })))
             }
         }
     }
 
-    /// Whether to begin a layer again after attempt number `attempt`, served by `endpoint`, failed.
-    pub(crate) fn may_retry(&self, endpoint: Option<usize>, attempt: u32, error: &Error) -> bool {
-        let (Self::Registry(registry), Some(endpoint)) = (self, endpoint) else { return false };
-        let is_lie = matches!(error, Error::DigestMismatch { .. } | Error::SizeMismatch { .. });
-        if !is_lie && !error.is_transient() {
-            return false;
-        }
-        // A mirror that breaks off or lies is not asked again.
-        registry.avoid(endpoint) || (!is_lie && attempt < ATTEMPTS)
+    /// Whether to begin a layer again after attempt number `attempt` failed. Connections that break
+    /// are no reason: all that can be done about them was done.
+    pub(crate) fn may_retry(&self, blob: Option<&Blob>, attempt: u32, error: &Error) -> bool {
+        let (Self::Registry(registry), Some(blob)) = (self, blob) else { return false };
+        // A mirror that lies is not asked again.
+        error.blames_content() && attempt < ATTEMPTS && registry.distrust(blob)
     }
 }
 
 impl Delivery {
-    /// Where it comes from.
-    pub(crate) fn endpoint(&self) -> usize {
-        self.stream.endpoint()
+    /// What comes.
+    pub(crate) fn blob(&self) -> &Arc<Blob> {
+        self.download.blob()
     }
 
     /// Passes bytes on until the end, an error, or until nobody takes them. Counts them.
-    pub(crate) async fn run(mut self, fetched: &AtomicU64) {
-        while let Some(chunk) = self.stream.chunk().await.transpose() {
-            let is_last = chunk.is_err();
-            let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-            fetched.fetch_add(length, Ordering::Relaxed);
-            if self.sender.send(chunk).await.is_err() || is_last {
-                return;
-            }
-        }
+    pub(crate) async fn run(self, fetched: &AtomicU64) {
+        let blob = Arc::clone(self.blob());
+        self.download.run(&self.sender).await;
+        fetched.fetch_add(blob.came(), Ordering::Relaxed);
     }
 }

@@ -11,7 +11,8 @@ use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
 use super::endpoint::Endpoint;
 use super::failure::Failure;
-use super::token::{TokenCache, TokenRequest};
+use super::memory::Memory;
+use super::token::TokenRequest;
 use crate::credentials::{Credentials, Secret};
 use crate::error::{Error, Result};
 
@@ -21,7 +22,7 @@ pub(super) struct Authorizer {
     /// Only if they are for this host.
     credentials: Option<Credentials>,
     scope: String,
-    tokens: Arc<TokenCache>,
+    memory: Arc<Memory>,
     header: Mutex<Option<HeaderValue>>,
 }
 
@@ -36,14 +37,14 @@ impl Authorizer {
     pub(super) fn new(
         credentials: Option<Credentials>,
         repository: &str,
-        tokens: Arc<TokenCache>,
+        memory: Arc<Memory>,
     ) -> Self {
         let header = match credentials.as_ref().map(|credentials| &credentials.secret) {
             Some(Secret::RegistryToken(token)) => bearer(token),
             _ => None,
         };
         let scope = format!("repository:{repository}:pull");
-        Self { credentials, scope, tokens, header: Mutex::new(header) }
+        Self { credentials, scope, memory, header: Mutex::new(header) }
     }
 
     /// What to send with a request, if anything is known to be needed.
@@ -88,7 +89,7 @@ impl Authorizer {
                     scope: scope.unwrap_or_else(|| self.scope.clone()),
                     credentials: self.credentials.as_ref(),
                 };
-                let token = self.tokens.get(endpoint, &request, used.as_ref(), what).await?;
+                let token = self.memory.tokens.get(endpoint, &request, used.as_ref(), what).await?;
                 Some(token)
             }
         };

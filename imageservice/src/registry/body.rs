@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::failure;
+use super::failure::{self, Failure};
 use crate::config::Stall;
 use crate::error::{Error, Result};
 
@@ -53,6 +53,12 @@ impl Body {
             }
             (self.waited, self.came) = (Duration::ZERO, 0);
         }
+    }
+
+    /// An answer that ended where it should not.
+    pub(super) fn broken(&self, reason: &str) -> Failure {
+        let (what, registry) = (self.what.clone(), self.registry.clone());
+        Error::Unavailable { what, registry, reason: reason.to_owned() }.into()
     }
 
     /// The whole body, if it has at most `limit` bytes.

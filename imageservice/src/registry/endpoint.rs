@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, LOCATION, RANGE};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::timeout;
 use url::Url;
@@ -17,7 +17,7 @@ use super::auth::Authorizer;
 use super::failure::{self, Failure};
 use super::hosts::{Capability, Host};
 use super::http;
-use super::token::TokenCache;
+use super::memory::Memory;
 use crate::credentials::Credentials;
 use crate::error::{Error, Result};
 use crate::reference::Reference;
@@ -39,7 +39,23 @@ pub(super) struct Endpoint {
     own: Result<Client>,
     foreign: OnceLock<Client>,
     authorizer: Authorizer,
+    /// Mirrors are out of order for all pulls; the registry itself is asked in any case.
+    is_mirror: bool,
+    memory: Arc<Memory>,
     given_up: AtomicBool,
+}
+
+/// What is asked of a repository.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask<'a> {
+    /// Below the repository.
+    pub(super) path: &'a str,
+    /// Media types; none for any.
+    pub(super) accept: &'a [&'a str],
+    /// `bytes=…`; none for all.
+    pub(super) range: Option<&'a str>,
+    /// How messages call it.
+    pub(super) what: &'a str,
 }
 
 impl Endpoint {
@@ -48,7 +64,8 @@ impl Endpoint {
         host: Host,
         reference: &Reference,
         credentials: Option<&Credentials>,
-        tokens: Arc<TokenCache>,
+        memory: &Arc<Memory>,
+        is_mirror: bool,
     ) -> Result<Self> {
         // A host that cannot be talked to here is no trouble as long as another one serves.
         let own = match http::own_client(&host) {
@@ -70,7 +87,9 @@ impl Endpoint {
                 reason: "its path is no path of a URL",
             })?,
             namespace: (!is_registry).then(|| reference.domain().to_owned()),
-            authorizer: Authorizer::new(credentials, reference.path(), tokens),
+            authorizer: Authorizer::new(credentials, reference.path(), Arc::clone(memory)),
+            is_mirror,
+            memory: Arc::clone(memory),
             host,
             name,
             own,
@@ -96,25 +115,34 @@ impl Endpoint {
         self.given_up.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
+    /// Whether it is in order, for all that is known. Ask it after that: it may be the one request
+    /// that finds out.
+    pub(super) fn may_be_asked(&self) -> bool {
+        !self.given_up.load(Ordering::Relaxed)
+            && (!self.is_mirror || self.memory.mirrors.admits(&self.host.base))
     }
 
-    /// Gets `path` below the repository; the response is a success.
-    pub(super) async fn get(
-        &self,
-        path: &str,
-        accept: &[&str],
-        what: &str,
-    ) -> Result<Response, Failure> {
-        let mut url = self.repository.join(path).map_err(|e| self.bad_answer(what, e))?;
+    /// Draws the conclusions of a failure here, when there is another endpoint to go to.
+    pub(super) fn failed(&self, error: &Error) {
+        if error.is_transient() {
+            self.give_up();
+        }
+        if self.is_mirror && matches!(error, Error::Timeout { .. }) {
+            self.memory.mirrors.is_dead(&self.host.base);
+        }
+    }
+
+    /// Gets something of the repository; the response is a success.
+    pub(super) async fn get(&self, ask: &Ask<'_>) -> Result<Response, Failure> {
+        let what = ask.what;
+        let mut url = self.repository.join(ask.path).map_err(|e| self.bad_answer(what, e))?;
         if let Some(namespace) = &self.namespace {
             url.query_pairs_mut().append_pair("ns", namespace);
         }
         let mut challenges = 0;
         loop {
             let authorization = self.authorizer.header();
-            let request = Request { accept, authorization: authorization.as_ref(), what };
+            let request = Request { ask, authorization: authorization.as_ref() };
             let (response, came_from) = self.follow(url.clone(), &request).await?;
             if response.status().is_success() {
                 return Ok(response);
@@ -141,23 +169,26 @@ impl Endpoint {
                 return Ok((response, url));
             }
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-            let location =
-                location.ok_or_else(|| self.bad_answer(request.what, "a redirect to nowhere"))?;
+            let location = location
+                .ok_or_else(|| self.bad_answer(request.ask.what, "a redirect to nowhere"))?;
             let next = url
                 .join(location)
-                .map_err(|_| self.bad_answer(request.what, "a redirect to no URL"))?;
+                .map_err(|_| self.bad_answer(request.ask.what, "a redirect to no URL"))?;
             if !matches!((url.scheme(), next.scheme()), ("http", "http") | (_, "https")) {
-                return Err(self.bad_answer(request.what, "a redirect away from https"));
+                return Err(self.bad_answer(request.ask.what, "a redirect away from https"));
             }
             url = next;
         }
-        Err(self.bad_answer(request.what, "more than 10 redirects"))
+        Err(self.bad_answer(request.ask.what, "more than 10 redirects"))
     }
 
     async fn send(&self, url: &Url, request: &Request<'_>) -> Result<Response> {
         let mut builder = self.client_for(url)?.get(url.clone());
-        if !request.accept.is_empty() {
-            builder = builder.header(ACCEPT, request.accept.join(", "));
+        if !request.ask.accept.is_empty() {
+            builder = builder.header(ACCEPT, request.ask.accept.join(", "));
+        }
+        if let Some(range) = request.ask.range {
+            builder = builder.header(RANGE, range);
         }
         if self.is_own(url) {
             builder = builder.headers(self.host.headers.clone());
@@ -165,7 +196,7 @@ impl Endpoint {
                 builder = builder.header(AUTHORIZATION, authorization.clone());
             }
         }
-        self.response(builder, url, request.what).await
+        self.response(builder, url, request.ask.what).await
     }
 
     /// Sends a prepared request, and waits for the head of the response.
@@ -175,7 +206,15 @@ impl Endpoint {
         url: &Url,
         what: &str,
     ) -> Result<Response> {
-        match timeout(HEAD_TIMEOUT, request.send()).await {
+        let sent = timeout(HEAD_TIMEOUT, request.send()).await;
+        if self.is_mirror && self.is_own(url) {
+            match &sent {
+                Ok(Ok(_)) => self.memory.mirrors.lives(&self.host.base),
+                Ok(Err(error)) if !error.is_connect() => {}
+                _ => self.memory.mirrors.is_dead(&self.host.base),
+            }
+        }
+        match sent {
             Ok(response) => response.map_err(|e| failure::of_transport(e, what, &name_of(url))),
             Err(_) => Err(Error::Unavailable {
                 what: what.to_owned(),
@@ -219,7 +258,6 @@ fn name_of(url: &Url) -> String {
 
 /// What is asked, whoever is asked.
 struct Request<'a> {
-    accept: &'a [&'a str],
+    ask: &'a Ask<'a>,
     authorization: Option<&'a HeaderValue>,
-    what: &'a str,
 }

@@ -1,7 +1,7 @@
 //! A failed request: the error, and when the registry wants to be asked again.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
@@ -17,7 +17,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
-    /// From `Retry-After`, in its form of seconds.
+    /// From `Retry-After`, be it seconds or a date.
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -44,8 +44,8 @@ struct ErrorEntry {
 /// The failure that a response's status means; `what` was asked of `registry`.
 pub(super) async fn of_status(response: reqwest::Response, what: &str, registry: &str) -> Failure {
     let status = response.status();
-    let seconds =
-        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = retry_after.and_then(|text| wanted_pause(text, SystemTime::now()));
     let codes = timeout(BODY_TIMEOUT, codes(response)).await.unwrap_or_default();
     let detail = format!("{status}{codes}");
     let (what, registry) = (what.to_owned(), registry.to_owned());
@@ -59,7 +59,15 @@ pub(super) async fn of_status(response: reqwest::Response, what: &str, registry:
         status if status.is_server_error() => Error::Unavailable { what, registry, reason: detail },
         _ => Error::BadAnswer { what, registry, reason: detail },
     };
-    Failure { error, retry_after: seconds.map(Duration::from_secs) }
+    Failure { error, retry_after }
+}
+
+/// What `Retry-After` says (RFC 9110, section 10.2.3): seconds, or a date. A date that is over is no
+/// pause at all; what is neither says nothing.
+fn wanted_pause(text: &str, now: SystemTime) -> Option<Duration> {
+    let seconds = text.trim().parse().ok().map(Duration::from_secs);
+    let until = || httpdate::parse_http_date(text.trim()).ok();
+    seconds.or_else(|| Some(until()?.duration_since(now).unwrap_or_default()))
 }
 
 /// The failure of a request without response, or of a body that ends early.
@@ -130,4 +138,28 @@ async fn codes(mut response: reqwest::Response) -> String {
     let codes: Vec<&str> =
         parsed.errors.iter().map(|e| e.code.as_str()).filter(is_code).take(4).collect();
     if codes.is_empty() { String::new() } else { format!(": {}", codes.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
+        for (text, seconds) in [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(wanted_pause(text, now), seconds.map(Duration::from_secs), "{text:?}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Asking again: how often, and after which pause.
+//! Asking again: whom, how often, and after which pause.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 
 /// Attempts at an endpoint that has no replacement.
 const ATTEMPTS: u32 = 5;
+/// How many attempts one counts for that took a whole window of waiting: three stalls are enough.
+const STALL: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// A registry that wants a longer pause is unavailable for now.
@@ -18,24 +20,32 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Which endpoint to ask now. A mirror gets one attempt, and none in the rest of the pull if it is
 /// out of order; the last endpoint is the registry itself and gets several.
 #[derive(Debug)]
-pub(super) struct Attempts<'a> {
-    endpoints: &'a [Endpoint],
+pub(super) struct Attempts {
     need: Capability,
     current: usize,
     attempt: u32,
 }
 
-impl<'a> Attempts<'a> {
+impl Attempts {
     /// Begins with the first endpoint that can do what is needed; `None` if there is none.
-    pub(super) fn begin(endpoints: &'a [Endpoint], need: Capability) -> Option<Self> {
-        let mut attempts = Self { endpoints, need, current: 0, attempt: 1 };
-        attempts.current = attempts.usable(0)?;
-        Some(attempts)
+    pub(super) fn begin(endpoints: &[Endpoint], need: Capability) -> Option<Self> {
+        let current = usable(endpoints, need, 0)?;
+        Some(Self { need, current, attempt: 1 })
     }
 
-    /// The endpoint to ask, and its place among all.
-    pub(super) fn current(&self) -> (usize, &'a Endpoint) {
-        (self.current, &self.endpoints[self.current])
+    /// Begins with an endpoint that has just served.
+    pub(super) fn begin_at(endpoint: usize, need: Capability) -> Self {
+        Self { need, current: endpoint, attempt: 1 }
+    }
+
+    /// The endpoint to ask, by its place among all.
+    pub(super) fn current(&self) -> usize {
+        self.current
+    }
+
+    /// What was asked for comes: the next failure is the first one.
+    pub(super) fn reset(&mut self) {
+        self.attempt = 1;
     }
 
     /// The attempt failed: goes to the next endpoint, or waits until the same may be asked again.
@@ -43,44 +53,53 @@ impl<'a> Attempts<'a> {
     /// # Errors
     /// The failure itself, if nothing is left to try. With the registry itself that is its answer,
     /// and not that of a mirror before it.
-    pub(super) async fn failed(&mut self, failure: Failure) -> Result<()> {
-        let (index, endpoint) = self.current();
-        if index + 1 < self.endpoints.len() {
+    pub(super) async fn failed(&mut self, endpoints: &[Endpoint], failure: Failure) -> Result<()> {
+        let endpoint = &endpoints[self.current];
+        if self.current + 1 < endpoints.len() {
             let error = failure.error;
             tracing::debug!(host = endpoint.host(), %error, "mirror failed, trying the next");
-            if error.is_transient() {
-                endpoint.give_up();
-            }
-            self.current = self.usable(index + 1).ok_or(error)?;
+            endpoint.failed(&error);
+            self.current = usable(endpoints, self.need, self.current + 1).ok_or(error)?;
+            self.attempt = 1;
             return Ok(());
         }
-        let random = u32::try_from(RandomState::new().hash_one(index) >> 32).unwrap_or_default();
+        let random = u32::try_from(RandomState::new().hash_one(0) >> 32).unwrap_or_default();
         let jitter = f64::from(random) / f64::from(u32::MAX);
-        match pause(self.attempt, &failure, jitter) {
-            // Time is the only thing to wait for here: a busy registry sends no event.
-            Some(pause) => tokio::time::sleep(pause).await,
-            None => return Err(failure.error),
-        }
-        self.attempt += 1;
+        let Some(pause) = pause(self.attempt, &failure, jitter) else { return Err(failure.error) };
+        let error = &failure.error;
+        tracing::debug!(host = endpoint.host(), %error, ?pause, "registry failed, asking again");
+        // Time is the only thing to wait for here: a busy registry sends no event.
+        tokio::time::sleep(pause).await;
+        self.attempt += if is_stall(error) { STALL } else { 1 };
         Ok(())
     }
+}
 
-    fn usable(&self, from: usize) -> Option<usize> {
-        let can = |endpoint: &Endpoint| endpoint.can(self.need) && !endpoint.is_given_up();
-        (from..self.endpoints.len()).find(|index| can(&self.endpoints[*index]))
-    }
+/// The last endpoint is asked in any case; one before it unless it is known to be out of order.
+fn usable(endpoints: &[Endpoint], need: Capability, from: usize) -> Option<usize> {
+    let is_usable = |index: &usize| {
+        let (endpoint, is_last) = (&endpoints[*index], *index + 1 == endpoints.len());
+        endpoint.can(need) && (is_last || endpoint.may_be_asked())
+    };
+    let all = || from..endpoints.len();
+    // Better one that was out of order a while ago than none.
+    all().find(is_usable).or_else(|| all().find(|index| endpoints[*index].can(need)))
+}
+
+fn is_stall(error: &Error) -> bool {
+    matches!(error, Error::Timeout { .. })
 }
 
 /// How long to wait after failure number `attempt`; `None` to give up. `jitter` of 0 to 1 spreads
 /// many nodes that failed together.
 fn pause(attempt: u32, failure: &Failure, jitter: f64) -> Option<Duration> {
-    let is_transient = matches!(failure.error, Error::Unavailable { .. });
-    if attempt >= ATTEMPTS || !is_transient {
+    if attempt >= ATTEMPTS || !failure.error.is_transient() {
         return None;
     }
     match failure.retry_after {
         Some(wanted) if wanted > LONGEST_RETRY_AFTER => None,
         Some(wanted) => Some(wanted + FIRST_PAUSE.mul_f64(jitter)),
+        None if is_stall(&failure.error) => Some(Duration::ZERO),
         None => {
             let longest = LONGEST_PAUSE.min(FIRST_PAUSE * 2u32.pow(attempt - 1));
             Some(longest.mul_f64(0.5 + jitter / 2.0))
@@ -112,6 +131,15 @@ mod tests {
         assert_eq!(pause(1, &failure(Some(0)), 0.0), Some(Duration::ZERO));
         assert_eq!(pause(1, &failure(Some(3600)), 0.0), None);
         assert_eq!(pause(1, &failure(Some(u64::MAX)), 0.0), None);
+    }
+
+    #[test]
+    fn three_stalls_are_enough() {
+        let after = Duration::from_secs(60);
+        let error = Error::Timeout { what: "x".into(), after, reason: "stalled" };
+        let stall = Failure::from(error);
+        let asked_again = (1..).step_by(2).take_while(|n| pause(*n, &stall, 1.0).is_some());
+        assert_eq!(asked_again.count(), 2);
     }
 
     #[test]

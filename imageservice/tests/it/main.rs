@@ -15,6 +15,7 @@ mod registry_auth;
 mod registry_faults;
 mod removal;
 mod restart;
+mod resume;
 mod snapshots;
 mod space;
 mod support;

@@ -141,7 +141,7 @@ async fn a_connection_that_always_breaks_is_given_up() {
     };
     let (outcome, server) = pull(&image, script).await;
     assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
-    assert_eq!(server.count(watched.as_str()), 3);
+    assert_eq!(server.count(watched.as_str()), 5);
 }
 
 #[tokio::test]
@@ -329,9 +329,9 @@ async fn redirects_are_followed_without_end_only_so_far() {
 #[tokio::test]
 async fn one_stuck_pull_does_not_hold_up_another() {
     let (stuck, fine) = (image(), TestImage::small("fine"));
-    let digest = stuck.layers[0].digest();
+    let (digest, packed) = (stuck.layers[0].digest(), stuck.layers[0].packed.clone());
     let server = Server::scripted(move |request| {
-        is_blob(request, &digest).then(|| Reply::ok("xx").quirk(Quirk::StallAt(1)))
+        is_blob(request, &digest).then(|| Reply::ok(packed.clone()).quirk(Quirk::StallAt(1)))
     });
     let server = Arc::new(server.await);
     let (stuck, fine) = (server.add("app", "stuck", &stuck), server.add("app", "fine", &fine));

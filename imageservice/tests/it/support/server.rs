@@ -28,6 +28,13 @@ impl Request {
         self.headers.get(name).map(String::as_str)
     }
 
+    /// The range that is asked for, its end exclusive and no greater than `length`.
+    pub(crate) fn range(&self, length: usize) -> Option<(usize, usize)> {
+        let (from, to) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        let to = to.parse().map_or(length, |last: usize| length.min(last + 1));
+        Some((from.parse().unwrap(), to))
+    }
+
     pub(crate) fn authorization(&self) -> Option<&str> {
         self.header("authorization")
     }
@@ -45,6 +52,10 @@ pub(crate) enum Quirk {
     Trickle(Duration),
     /// Chunked, without a length.
     NoLength,
+    /// HTTP/1.0 without a length: the end of the connection is the end, after so many bytes.
+    Unframed(usize),
+    /// So many bytes a second.
+    Rate(usize),
 }
 
 /// A response to send.
@@ -77,6 +88,16 @@ impl Reply {
 
     pub(crate) fn quirk(self, quirk: Quirk) -> Self {
         Self { quirk, ..self }
+    }
+
+    /// What a request wants of a blob, be it all or a range.
+    pub(crate) fn part(request: &Request, blob: &[u8]) -> Self {
+        let Some((from, to)) = request.range(blob.len()) else { return Self::ok(blob) };
+        if from >= blob.len() {
+            return Self::status(416).header("content-range", format!("bytes */{}", blob.len()));
+        }
+        let range = format!("bytes {from}-{}/{}", to - 1, blob.len());
+        Self::ok(&blob[from..to]).status_of(206).header("content-range", range)
     }
 
     pub(crate) fn redirect(to: impl Into<String>) -> Self {
@@ -216,11 +237,12 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
 
 /// Sends a reply; `false` if the connection is of no use any more.
 async fn send(stream: &mut BufReader<TcpStream>, reply: Reply) -> bool {
-    let mut head = format!("HTTP/1.1 {} X\r\n", reply.status);
+    let version = if matches!(reply.quirk, Quirk::Unframed(_)) { "1.0" } else { "1.1" };
+    let mut head = format!("HTTP/{version} {} X\r\n", reply.status);
     let has_length = reply.headers.iter().any(|(name, _)| name == "content-length");
     if reply.quirk == Quirk::NoLength {
         head += "transfer-encoding: chunked\r\n";
-    } else if !has_length {
+    } else if !has_length && version == "1.1" {
         head += &format!("content-length: {}\r\n", reply.body.len());
     }
     for (name, value) in &reply.headers {
@@ -233,16 +255,22 @@ async fn send(stream: &mut BufReader<TcpStream>, reply: Reply) -> bool {
             let size = format!("{:x}\r\n", reply.body.len()).into_bytes();
             ([size, reply.body, b"\r\n0\r\n\r\n".to_vec()].concat(), Quirk::None)
         }
-        Quirk::CutAt(n) | Quirk::StallAt(n) => (reply.body[..n].to_vec(), reply.quirk),
+        Quirk::CutAt(n) | Quirk::StallAt(n) | Quirk::Unframed(n) => {
+            (reply.body[..n.min(reply.body.len())].to_vec(), reply.quirk)
+        }
+        Quirk::Rate(rate) => {
+            let (pause, piece) = (Duration::from_millis(50), (rate / 20).max(1));
+            return trickle(stream, bytes, (&reply.body, piece), pause).await;
+        }
         Quirk::Trickle(pause) => {
-            return trickle(stream, bytes, &reply.body, pause).await;
+            return trickle(stream, bytes, (&reply.body, 1), pause).await;
         }
     };
     bytes.extend(body);
     let sent = stream.write_all(&bytes).await.is_ok() && stream.flush().await.is_ok();
     match rest {
         Quirk::StallAt(_) => std::future::pending().await,
-        Quirk::CutAt(_) => false,
+        Quirk::CutAt(_) | Quirk::Unframed(_) => false,
         _ => sent,
     }
 }
@@ -250,16 +278,16 @@ async fn send(stream: &mut BufReader<TcpStream>, reply: Reply) -> bool {
 async fn trickle(
     stream: &mut BufReader<TcpStream>,
     head: Vec<u8>,
-    body: &[u8],
+    (body, piece): (&[u8], usize),
     pause: Duration,
 ) -> bool {
     if stream.write_all(&head).await.is_err() {
         return false;
     }
-    for byte in body.chunks(1) {
+    for piece in body.chunks(piece) {
         // The slowness is what is tested.
         tokio::time::sleep(pause).await;
-        if stream.write_all(byte).await.is_err() || stream.flush().await.is_err() {
+        if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
             return false;
         }
     }
