@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, completion, exec, image, images, info, inspect, logs, ops, pods, ps, pull, rm, rmi, run,
-    stats, stop, version,
+    audit, completion, exec, history, image, images, import, info, inspect, logs, ops, pods, ps,
+    pull, pulls, rm, rmi, run, stats, stop, tag, version,
 };
 use crate::node::{Address, Node};
 use crate::units::duration;
@@ -78,8 +78,13 @@ enum Command {
     Stop(stop::Stop),
     Rm(rm::Rm),
     Pull(pull::Pull),
+    Pulls(pulls::Pulls),
     Images(images::Images),
     Rmi(rmi::Rmi),
+    Tag(tag::Tag),
+    History(history::History),
+    Import(import::Import),
+    Load(import::Load),
     Image(image::Image),
     Info(info::Info),
     Ops(ops::Ops),
@@ -104,8 +109,13 @@ impl Cli {
             Command::Stop(options) => stop::execute(&node, options).await,
             Command::Rm(options) => rm::execute(&node, options).await,
             Command::Pull(options) => pull::execute(&node, options).await,
+            Command::Pulls(options) => pulls::execute(&node, options).await,
             Command::Images(options) => images::execute(&node, options).await,
             Command::Rmi(options) => rmi::execute(&node, options).await,
+            Command::Tag(options) => tag::execute(&node, options).await,
+            Command::History(options) => history::execute(&node, options).await,
+            Command::Import(options) => import::execute(&node, options).await,
+            Command::Load(options) => import::load(&node, options).await,
             Command::Image(options) => image::execute(&node, options).await,
             Command::Info(options) => info::execute(&node, options).await,
             Command::Ops(options) => ops::execute(&node, options).await,

@@ -3,8 +3,10 @@
 pub(crate) mod audit;
 pub(crate) mod completion;
 pub(crate) mod exec;
+pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod images;
+pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod logs;
@@ -12,11 +14,13 @@ pub(crate) mod ops;
 pub(crate) mod pods;
 pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod pulls;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod tag;
 pub(crate) mod version;
 
 use std::process::ExitCode;

@@ -17,6 +17,7 @@ mod names;
 mod node;
 mod output;
 mod pod_logs;
+mod rate;
 mod table;
 mod time;
 mod units;

@@ -3,24 +3,39 @@
 mod audit;
 mod import;
 mod info;
+mod inspect;
 mod logs;
 mod operations;
+mod prune;
 mod pull;
+mod pulls;
+mod remove;
+mod tag;
 mod wait;
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tonic::Streaming;
+use berth_imageservice::Image;
+use tonic::{Status, Streaming};
 
 use crate::api::admin::admin_server::Admin;
 use crate::api::admin::*;
+use crate::node::{ContainerOrigin, Node};
 use crate::rpc::table::service;
+use crate::status;
 
 service! {
     Admin;
     unary {
         Info info(InfoRequest) -> InfoResponse;
         Operations operations(OperationsRequest) -> OperationsResponse;
+        Pulls pulls(PullsRequest) -> PullsResponse;
+        Inspect inspect(InspectRequest) -> InspectResponse;
+        Tag tag(TagRequest) -> TagResponse;
+        Remove remove(RemoveRequest) -> RemoveResponse;
+        Prune prune(PruneRequest) -> PruneResponse;
         Import import(Streaming<ImportRequest>) -> ImportResponse;
         Wait wait(WaitRequest) -> WaitResponse;
     }
@@ -36,6 +51,25 @@ service! {
 /// Nanoseconds since the Unix epoch, as all times are in this service.
 fn timestamp(time: SystemTime) -> i64 {
     nanoseconds(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// The image that a client means; NOT_FOUND if it is not here.
+fn image(node: &Node, text: &str) -> Result<Arc<Image>, Status> {
+    if text.is_empty() {
+        return Err(Status::invalid_argument("the image is missing"));
+    }
+    let found = node.images.find(text).map_err(status::of)?;
+    found.ok_or_else(|| Status::not_found(format!("no image {text:?} is on this node")))
+}
+
+/// Ids of the containers that were made from each image, by image id.
+fn users(node: &Node) -> HashMap<String, Vec<String>> {
+    let mut users: HashMap<String, Vec<String>> = HashMap::new();
+    for container in node.containers.list() {
+        let (_, image) = ContainerOrigin::of(&container.spec.origin);
+        users.entry(image).or_default().push(container.spec.id.to_string());
+    }
+    users
 }
 
 fn nanoseconds(duration: Duration) -> i64 {

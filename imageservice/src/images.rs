@@ -1,8 +1,11 @@
 //! The public face: a handle on all images of a node.
 
+mod details;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::io::AsyncRead;
 use tokio::sync::{Semaphore, watch};
@@ -24,6 +27,8 @@ use crate::reference::Reference;
 use crate::registry::Memory;
 use crate::scan::Space;
 use crate::store::{Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray};
+
+pub use self::details::{ImageLayer, PullInFlight};
 
 /// All images, layers and snapshots below one root directory. Clones are the same handle.
 ///
@@ -50,6 +55,7 @@ struct PullKey {
 /// A pull under way. Clones are the same pull.
 #[derive(Debug, Clone)]
 pub struct Pull {
+    since: Instant,
     operation: Operation,
     outcome: watch::Receiver<Option<Result<PullOutcome>>>,
 }
@@ -116,7 +122,7 @@ impl Images {
         }
         let (sender, outcome) = watch::channel(None);
         let operation = self.0.operation(format!("pull {}", request.reference));
-        let pull = Pull { operation: operation.clone(), outcome };
+        let pull = Pull { since: Instant::now(), operation: operation.clone(), outcome };
         pulls.insert(key.clone(), pull.clone());
         let entry = PullEntry { images: self.clone(), key };
         self.0.assembler.tasks.spawn(async move {

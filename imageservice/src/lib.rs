@@ -40,7 +40,7 @@ pub use self::credentials::{AuthFields, Credentials};
 pub use self::digest::Digest;
 pub use self::error::{Cause, Error, Result};
 pub use self::image::{Image, ImageId};
-pub use self::images::{Images, Pull};
+pub use self::images::{ImageLayer, Images, Pull, PullInFlight};
 pub use self::import::ImportRequest;
 pub use self::platform::Platform;
 pub use self::progress::{LayerPhase, LayerProgress, Phase, Progress, ProgressReport};

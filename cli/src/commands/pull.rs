@@ -5,16 +5,27 @@ mod progress;
 use std::fmt;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
+use serde::Serialize;
 
 use self::progress::Progress;
-use crate::api::admin::Credentials;
 use crate::api::admin::pull_response::Event;
+use crate::api::admin::{Credentials, Layer, PullDone, PullResolved};
 use crate::exit::Failure;
 use crate::node::{Admin, Node};
-use crate::output::{Stream, print};
+use crate::output::{Format, Output, Stream, print, print_json};
+
+const JSON: &str = "\
+JSON: an object with
+  id               of the image
+  image            its whole reference
+  receivedBytes    what came over the network, compressed
+  elapsedSeconds
+  layers           list of objects, bottom first: digest, size (both compressed), present (before
+                   the pull); empty if the image was here already";
 
 /// Bring an image onto the node from its registry
 ///
@@ -22,6 +33,7 @@ use crate::output::{Stream, print};
 /// berth is interrupted, and the same pull again joins it. Mirrors and certificates of registries
 /// are berthd's to know: see `image.certs_dirs` in its configuration.
 #[derive(Debug, Args)]
+#[command(after_long_help = JSON)]
 pub(crate) struct Pull {
     /// The image, as in busybox, registry.example/app:1.2 or app@sha256:...
     image: String,
@@ -32,6 +44,26 @@ pub(crate) struct Pull {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View {
+    id: String,
+    image: String,
+    received_bytes: u64,
+    elapsed_seconds: f64,
+    layers: Vec<LayerView>,
+}
+
+#[derive(Debug, Serialize)]
+struct LayerView {
+    digest: String,
+    size: u64,
+    present: bool,
 }
 
 /// How a registry knows us.
@@ -91,8 +123,11 @@ pub(crate) enum Tell {
 pub(crate) async fn execute(node: &Node, options: Pull) -> anyhow::Result<ExitCode> {
     let tell = if options.quiet { Tell::Nothing } else { Tell::Progress };
     let admin = node.admin().await?;
-    let id = pull(&admin, &options.image, &options.creds, tell).await?;
-    print(format!("{id}\n"))?;
+    let view = run(&admin, &options.image, &options.creds, tell).await?;
+    match options.output.format {
+        Format::Table => print(format!("{}\n", view.id))?,
+        Format::Json => print_json(&view)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -103,22 +138,41 @@ pub(crate) async fn pull(
     creds: &Creds,
     tell: Tell,
 ) -> anyhow::Result<String> {
+    Ok(run(admin, image, creds, tell).await?.id)
+}
+
+async fn run(admin: &Admin, image: &str, creds: &Creds, tell: Tell) -> anyhow::Result<View> {
     let mut answers = admin.pull(image, creds.credentials()?).await?;
     let mut progress = match tell {
         Tell::Progress => Some(Progress::new(image, Stream::Stderr)),
         Tell::Nothing => None,
     };
+    let mut resolved = PullResolved::default();
     while let Some(answer) = answers.next().await? {
         // What a newer berthd tells besides is nothing to us.
         let Some(event) = answer.event else { continue };
         if let Some(progress) = &mut progress {
             progress.tell(&event)?;
         }
-        if let Event::Done(done) = event {
-            return Ok(done.image_id);
+        match event {
+            Event::Resolved(told) => resolved = told,
+            Event::Progress(_) => {}
+            Event::Done(done) => return Ok(view(image, resolved, done)),
         }
     }
     bail!("pull {image}: berthd ended it without a result")
+}
+
+fn view(image: &str, resolved: PullResolved, done: PullDone) -> View {
+    let PullResolved { reference, layers } = resolved;
+    let layer = |Layer { digest, size, present }| LayerView { digest, size, present };
+    View {
+        id: done.image_id,
+        image: Some(reference).filter(|name| !name.is_empty()).unwrap_or_else(|| image.to_owned()),
+        received_bytes: done.received,
+        elapsed_seconds: Duration::from_nanos(done.elapsed.unsigned_abs()).as_secs_f64(),
+        layers: layers.into_iter().map(layer).collect(),
+    }
 }
 
 #[cfg(test)]

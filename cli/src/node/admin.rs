@@ -51,6 +51,35 @@ impl Admin {
         self.stream(self.client().pull(request)).await
     }
 
+    /// Pulls in flight.
+    pub(crate) async fn pulls(&self) -> Result<Vec<PullInFlight>, Refused> {
+        Ok(self.line.question(self.client().pulls(PullsRequest {})).await?.pulls)
+    }
+
+    /// All that is known of an image.
+    pub(crate) async fn inspect(&self, image: &str) -> Result<InspectResponse, Refused> {
+        let request = InspectRequest { image: image.to_owned() };
+        self.line.question(self.client().inspect(request)).await
+    }
+
+    /// Gives an image one more name.
+    pub(crate) async fn tag(&self, image: &str, name: &str) -> Result<TagResponse, Refused> {
+        let request = TagRequest { image: image.to_owned(), name: name.to_owned() };
+        self.line.action(self.client().tag(request)).await
+    }
+
+    /// Takes a name from an image, or removes the image.
+    pub(crate) async fn remove(&self, image: &str, force: bool) -> Result<Removal, Refused> {
+        let request = RemoveRequest { image: image.to_owned(), force };
+        let removed = self.line.action(self.client().remove(request)).await?;
+        Ok(removed.removal.unwrap_or_default())
+    }
+
+    /// Removes images that nobody needs.
+    pub(crate) async fn prune(&self, all: bool) -> Result<Vec<Removal>, Refused> {
+        Ok(self.line.action(self.client().prune(PruneRequest { all })).await?.removals)
+    }
+
     /// Imports an archive. The end of `parts` is the archive's end.
     pub(crate) async fn import(
         &self,

@@ -146,12 +146,6 @@ impl Cri {
         let request = ImageStatusRequest { image: Some(image_spec(image)), verbose };
         self.line.question(self.images().image_status(request)).await
     }
-
-    /// Removes an image with all its names.
-    pub(crate) async fn remove_image(&self, image: &str) -> Result<(), Refused> {
-        let request = RemoveImageRequest { image: Some(image_spec(image)) };
-        self.line.action(self.images().remove_image(request)).await.map(drop)
-    }
 }
 
 fn image_spec(image: &str) -> ImageSpec {

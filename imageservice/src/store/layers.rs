@@ -1,5 +1,6 @@
 //! Layers in the making, and the leases that keep finished ones.
 
+use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -14,6 +15,8 @@ use super::catalog::{Layer, LayerKey, LayerRecord};
 use super::record::{self, Durability};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::images::ImageLayer;
 use crate::scan;
 
 /// A place for something that is not finished. Dropped, it is thrown away.
@@ -57,6 +60,18 @@ impl Store {
         catalog.hold(&[number]);
         drop(catalog);
         Some(LayerLease { store: Arc::clone(self), number })
+    }
+
+    /// The layers of an image as its configuration names them, bottom first, with their sizes.
+    pub(crate) fn layers_of(&self, image: &Image) -> Vec<ImageLayer> {
+        let catalog = self.read();
+        let own = image.core.layers.iter().filter_map(|number| catalog.layer(*number));
+        let sizes: HashMap<_, _> =
+            own.map(|layer| (&layer.record.diff_id, layer.record.space.bytes)).collect();
+        let diff_ids = image.config().rootfs().diff_ids().iter().filter_map(|id| id.parse().ok());
+        let sized =
+            |diff_id| ImageLayer { size: sizes.get(&diff_id).copied().unwrap_or(0), diff_id };
+        diff_ids.map(sized).collect()
     }
 
     /// Opens the trees of leased layers. Blocks.

@@ -6,6 +6,7 @@ use crate::api::admin::pull_response::Event;
 use crate::api::admin::{Layer, PullDone, PullProgress, PullResolved};
 use crate::live::Live;
 use crate::output::Stream;
+use crate::rate::{self, Rate};
 use crate::table;
 use crate::units::{duration, size};
 
@@ -28,7 +29,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Tells of the pull of `image`.
     pub(super) fn new(image: &str, stream: Stream) -> Self {
-        let state = State { reference: image.to_owned(), layers: Vec::new() };
+        let state = State::new(image);
         let live = stream.is_terminal().then(|| Live::new(stream));
         Self { state, stream, live, since: Instant::now(), drawn: None }
     }
@@ -55,6 +56,7 @@ impl Progress {
 struct State {
     reference: String,
     layers: Vec<LayerState>,
+    rate: Rate,
 }
 
 #[derive(Debug)]
@@ -62,9 +64,14 @@ struct LayerState {
     layer: Layer,
     received: u64,
     complete: bool,
+    rate: Rate,
 }
 
 impl State {
+    fn new(image: &str) -> Self {
+        Self { reference: image.to_owned(), layers: Vec::new(), rate: Rate::default() }
+    }
+
     /// Takes an event in, and answers what is worth a line of its own.
     fn apply(&mut self, event: &Event) -> Vec<String> {
         match event {
@@ -80,6 +87,7 @@ impl State {
             layer: layer.clone(),
             received: if layer.present { layer.size } else { 0 },
             complete: layer.present,
+            rate: Rate::default(),
         };
         self.layers = resolved.layers.iter().map(state).collect();
         let (count, all) = (self.layers.len(), self.total());
@@ -114,23 +122,37 @@ impl State {
     }
 
     /// What a terminal shows: the sum, then the layers that are on their way.
-    fn frame(&self, elapsed: Duration) -> Vec<String> {
+    fn frame(&mut self, elapsed: Duration) -> Vec<String> {
         if self.layers.is_empty() {
             return vec![format!("{}: resolving", self.reference)];
         }
         let complete = self.layers.iter().filter(|state| state.complete).count();
-        let received: u64 = self.layers.iter().map(|state| state.received).sum();
+        let (received, total) = (self.received(), self.total());
+        self.rate.see(elapsed, received);
         let summary = format!(
-            "{}: {complete} of {}, {} of {}, {}",
+            "{}: {complete} of {}, {} of {}, {}{}",
             self.reference,
             layers(self.layers.len()),
             size::show(received),
-            size::show(self.total()),
+            size::show(total),
             duration::show(elapsed),
+            speed(&self.rate, total.saturating_sub(received)),
         );
-        let open = self.layers.iter().filter(|state| !state.complete);
-        std::iter::once(summary).chain(open.map(LayerState::line)).collect()
+        let open = self.layers.iter_mut().filter(|state| !state.complete);
+        std::iter::once(summary).chain(open.map(|state| state.line(elapsed))).collect()
     }
+
+    fn received(&self) -> u64 {
+        self.layers.iter().map(|state| state.received).sum()
+    }
+}
+
+/// How fast it goes and how long the rest will take, as far as that is known.
+fn speed(rate: &Rate, left: u64) -> String {
+    let Some(per_second) = rate.per_second() else { return String::new() };
+    let eta = rate::eta(left, Some(per_second)).filter(|_| left > 0);
+    let eta = eta.map(|eta| format!(", {} left", duration::show(eta))).unwrap_or_default();
+    format!(", {}/s{eta}", size::show(per_second))
 }
 
 fn layers(count: usize) -> String {
@@ -138,13 +160,15 @@ fn layers(count: usize) -> String {
 }
 
 impl LayerState {
-    fn line(&self) -> String {
+    fn line(&mut self, elapsed: Duration) -> String {
+        self.rate.see(elapsed, self.received);
         let Layer { digest, size: total, .. } = &self.layer;
         let done = u128::from(self.received.min(*total)) * BAR as u128 / u128::from(*total).max(1);
         let done = usize::try_from(done).unwrap_or(BAR);
         let (done, left) = ("=".repeat(done), " ".repeat(BAR - done));
         let (received, total) = (size::show(self.received), size::show(*total));
-        format!("  {} [{done}{left}] {received} of {total}", table::id(digest, false))
+        let speed = speed(&self.rate, self.layer.size.saturating_sub(self.received));
+        format!("  {} [{done}{left}] {received} of {total}{speed}", table::id(digest, false))
     }
 }
 
@@ -175,7 +199,12 @@ mod tests {
     }
 
     fn state() -> State {
-        State { reference: "app:1".into(), layers: Vec::new() }
+        State::new("app:1")
+    }
+
+    fn layer_state(size: u64) -> LayerState {
+        let layer = layer("aa", size, false);
+        LayerState { layer, received: MIB, complete: false, rate: Rate::default() }
     }
 
     #[test]
@@ -202,13 +231,21 @@ mod tests {
             "  aa [===============               ] 5 MiB of 10 MiB",
         ];
         assert_eq!(state.frame(Duration::from_secs(3)), expected);
+        state.apply(&progress(6 * MIB, false));
+        let expected = [
+            "docker.io/library/app:1: 1 of 2 layers, 8 MiB of 12 MiB, 4.0 s, 1 MiB/s, 4.0 s left",
+            "  aa [==================            ] 6 MiB of 10 MiB, 1 MiB/s, 4.0 s left",
+        ];
+        assert_eq!(state.frame(Duration::from_secs(4)), expected);
+        state.frame(Duration::from_secs(20));
+        let stalled = state.frame(Duration::from_secs(40));
+        assert!(stalled[0].ends_with("40.0 s, 0 B/s"), "{stalled:?}");
     }
 
     #[test]
     fn a_layer_that_is_longer_than_announced_fills_its_bar_and_no_more() {
-        let state = LayerState { layer: layer("aa", 0, false), received: MIB, complete: false };
-        assert!(state.line().contains(&format!("[{}]", " ".repeat(30))));
-        let state = LayerState { layer: layer("aa", 1, false), received: MIB, complete: false };
-        assert!(state.line().contains(&format!("[{}]", "=".repeat(30))));
+        let line = |size| layer_state(size).line(Duration::ZERO);
+        assert!(line(0).contains(&format!("[{}]", " ".repeat(30))));
+        assert!(line(1).contains(&format!("[{}]", "=".repeat(30))));
     }
 }
