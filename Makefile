@@ -16,7 +16,7 @@ NEXTEST := $(shell command -v cargo-nextest)
 # Runs a test binary on a whole Debian system, booted once for all tests.
 MACHINE := --config 'target.$(TRIPLE).runner="$(CURDIR)/.ci/machine"'
 
-.PHONY: help build install check test test-full bench demo clean FORCE
+.PHONY: help build install check test test-full bench bench-pull demo clean FORCE
 help:
 	@echo 'make demo      run a real pod from a real image, and look at it'
 	@echo 'make build     berthd, berth, berth-shim and berth-oci, static, in $(BIN)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make test      all tests, against a real registry, real plugins, real kernels'
 	@echo 'make test-full what needs a whole machine: systemd, AppArmor, all of cgroup v2, criu'
 	@echo 'make bench     berthd beside containerd, berth-oci beside crun and runc'
+	@echo 'make bench-pull  pulls of every size beside containerd; needs 25 GB of disk for a while'
 
 build:
 	@.ci/packages build
@@ -78,6 +79,10 @@ bench: build
 	@.ci/packages bench
 	$(ROOT) cargo bench --locked -p berth-e2e --bench engines -- --engines berthd,containerd
 	$(ROOT) cargo bench --locked -p berth-e2e --bench bundles -- --runtimes berth-oci,crun,runc
+
+bench-pull: build
+	@.ci/packages bench
+	$(ROOT) cargo bench --locked -p berth-e2e --bench pulls
 
 demo:
 	@.ci/packages demo

@@ -4,8 +4,11 @@
 
 mod bundles;
 mod lifecycle;
+mod limits;
 mod memory;
+mod meter;
 mod pull;
+mod pulls;
 mod samples;
 mod steps;
 mod table;
@@ -22,6 +25,7 @@ use crate::place::Place;
 use crate::registry::Registry;
 
 pub use bundles::{BundlePlan, run_bundles};
+pub use pulls::{PullPlan, PullReport, run_pulls};
 pub use samples::Samples;
 pub use steps::Steps;
 pub use table::{Row, Table, Unit};

@@ -7,6 +7,7 @@
 pub mod archive;
 mod big;
 mod builder;
+mod bulk;
 mod busybox;
 mod layer;
 mod probe;
@@ -19,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 pub use big::big;
 pub use builder::ImageBuilder;
+pub use bulk::{Bulk, Prose};
 pub use layer::{Entry, Layer};
 pub use probe::probe;
 

@@ -53,6 +53,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// The quantity of that name, if it was measured.
+    pub fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+
     pub(super) fn new<'a>(engines: impl Iterator<Item = &'a str>) -> Self {
         Self { engines: engines.map(str::to_owned).collect(), rows: Vec::new() }
     }

@@ -16,6 +16,7 @@ pub struct ImageBuilder {
     platform: Value,
     format: Format,
     compression: Compression,
+    level: flate2::Compression,
 }
 
 impl ImageBuilder {
@@ -26,6 +27,7 @@ impl ImageBuilder {
             platform: json!({ "os": "linux", "architecture": architecture() }),
             format: Format::Oci,
             compression: Compression::Gzip,
+            level: flate2::Compression::fast(),
         }
     }
 
@@ -38,6 +40,12 @@ impl ImageBuilder {
     /// Packs every layer this way. Gzip is the default.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
+        self
+    }
+
+    /// Has gzip take the time that builders of images give it, instead of the least.
+    pub fn usual_level(mut self) -> Self {
+        self.level = flate2::Compression::default();
         self
     }
 
@@ -112,14 +120,7 @@ impl ImageBuilder {
 
     /// Packs the layers and writes config and manifest.
     pub fn build(self) -> Result<Image> {
-        let mut diff_ids = Vec::new();
-        let mut layers = Vec::new();
-        for layer in &self.layers {
-            let tar = layer.tar()?;
-            diff_ids.push(digest(&tar));
-            let media_type = self.format.layer(self.compression);
-            layers.push(Blob::new(media_type, pack(self.compression, tar)?));
-        }
+        let (diff_ids, layers): (Vec<_>, Vec<_>) = self.blobs()?.into_iter().unzip();
         let mut config = self.platform.clone();
         config["config"] = Value::Object(self.config);
         config["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
@@ -133,13 +134,32 @@ impl ImageBuilder {
         let manifest = Blob::json(self.format.manifest(), &manifest)?;
         Ok(Image { manifest, config, layers, platform: self.platform })
     }
+
+    /// Each layer's digest as an archive, and the archive packed. At the same time, for those that
+    /// are large.
+    fn blobs(&self) -> Result<Vec<(String, Blob)>> {
+        let blob = |layer: &Layer| -> Result<_> {
+            let tar = layer.tar()?;
+            let diff_id = digest(&tar);
+            let media_type = self.format.layer(self.compression);
+            Ok((diff_id, Blob::new(media_type, pack(self.compression, self.level, tar)?)))
+        };
+        std::thread::scope(|scope| {
+            let packing: Vec<_> =
+                self.layers.iter().map(|layer| scope.spawn(move || blob(layer))).collect();
+            let packed = packing.into_iter().map(|thread| {
+                thread.join().map_err(|_| anyhow::anyhow!("packing a layer panicked"))?
+            });
+            packed.collect()
+        })
+    }
 }
 
-fn pack(compression: Compression, tar: Vec<u8>) -> Result<Vec<u8>> {
+fn pack(compression: Compression, level: flate2::Compression, tar: Vec<u8>) -> Result<Vec<u8>> {
     match compression {
         Compression::None => Ok(tar),
         Compression::Gzip => {
-            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), level);
             gzip.write_all(&tar).and_then(|()| gzip.finish()).context("gzip a layer")
         }
         Compression::Zstd => zstd::encode_all(tar.as_slice(), 3).context("zstd a layer"),
