@@ -16,6 +16,9 @@ pub struct Config {
     /// Directories of `HOST/hosts.toml`, in order; the first that knows a host wins. Read anew on
     /// every pull.
     pub certs_dirs: Vec<PathBuf>,
+    /// `registries.conf`, which need not exist, with its drop-ins in the directory of that name with
+    /// `.d`. Counts for registries without a `hosts.toml` of their own. Read anew on every pull.
+    pub registries_conf: Option<PathBuf>,
     /// How many layers of one pull are fetched and unpacked at a time.
     pub parallel_layers: usize,
     /// When a connection counts as dead although bytes may still trickle.
@@ -34,6 +37,7 @@ impl Config {
         Self {
             root: root.into(),
             certs_dirs: Vec::new(),
+            registries_conf: None,
             parallel_layers: 3,
             stall: Stall::default(),
             deadline: Duration::from_secs(60 * 60),

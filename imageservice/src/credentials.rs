@@ -89,6 +89,14 @@ impl Credentials {
         Ok(Some(Self { server: Server::parse(&fields.server_address), secret }))
     }
 
+    /// The same; those that name no registry are for `registry` from now on, whatever image is
+    /// pulled with them.
+    #[must_use]
+    pub fn bound_to(mut self, registry: &str) -> Self {
+        self.server = self.server.or_else(|| Server::parse(registry));
+        self
+    }
+
     /// Whether these credentials may be shown to the origin of `url` on behalf of an image of
     /// `domain`: they are for the registry that `server_address` names, or else for the image's
     /// own, and for no mirror of it.

@@ -51,6 +51,14 @@ pub enum Error {
         /// What is wrong with it, with line and key where they are known.
         reason: String,
     },
+    /// An entry of `registries.conf` forbids the name.
+    #[error("pull {name}: blocked by {by}")]
+    Blocked {
+        /// The reference.
+        name: String,
+        /// File and line.
+        by: String,
+    },
     /// No image of that name or id is here.
     #[error("image {name} not found")]
     ImageNotFound {

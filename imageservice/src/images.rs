@@ -24,6 +24,7 @@ use crate::operation::Operation;
 use crate::progress::{Phase, Progress};
 use crate::pull::{self, PullOutcome, PullRequest};
 use crate::reference::Reference;
+use crate::registries_conf;
 use crate::registry::Memory;
 use crate::scan::Space;
 use crate::store::{Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray};
@@ -109,6 +110,17 @@ impl Images {
         self.start_pull(request).outcome().await
     }
 
+    /// The references that a name means, the one to try first, first; at least one. Only a short
+    /// name, one without a registry, can mean several: `registries.conf` says which, and is read.
+    ///
+    /// # Errors
+    /// [`InvalidReference`](crate::Error::InvalidReference), and
+    /// [`InvalidHosts`](crate::Error::InvalidHosts) for a short name that `registries.conf` makes
+    /// ambiguous or about which it is wrong.
+    pub fn meanings(&self, name: &str) -> Result<Vec<Reference>> {
+        registries_conf::expand(self.0.assembler.config.registries_conf.as_deref(), name)
+    }
+
     /// Starts a pull, or joins the one that is under way, and returns at once.
     pub fn start_pull(&self, request: PullRequest) -> Pull {
         let key = PullKey {
@@ -163,12 +175,17 @@ impl Images {
     }
 
     /// The image that a text means: a name by tag or digest, an id, or the beginning of exactly one
-    /// id, of 4 digits or more.
+    /// id, of 4 digits or more. A short name is what [`Images::meanings`] says.
     ///
     /// # Errors
     /// [`InvalidReference`](crate::Error::InvalidReference) if it can be none of these,
     /// [`AmbiguousId`](crate::Error::AmbiguousId).
     pub fn find(&self, query: &str) -> Result<Option<Arc<Image>>> {
+        for name in self.spelt_out(query) {
+            if let Some(image) = self.store().find(&name)? {
+                return Ok(Some(image));
+            }
+        }
         self.store().find(query)
     }
 
@@ -179,7 +196,9 @@ impl Images {
     /// # Errors
     /// As [`Images::find`], and [`Storage`](crate::Error::Storage).
     pub async fn remove(&self, query: &str) -> Result<Removal> {
-        let query = query.to_owned();
+        let is_here = |name: &String| matches!(self.store().find(name), Ok(Some(_)));
+        let name = self.spelt_out(query).into_iter().find(is_here);
+        let query = name.unwrap_or_else(|| query.to_owned());
         self.blocking(move |store| store.remove(&query)).await
     }
 
@@ -244,6 +263,16 @@ impl Images {
         self.0.cancel.cancel();
         self.0.assembler.tasks.close();
         self.0.assembler.tasks.wait().await;
+    }
+
+    /// What a short name may mean, if that is not what it always means.
+    fn spelt_out(&self, query: &str) -> Vec<String> {
+        let meanings = self.meanings(query).unwrap_or_default();
+        let usual = query.parse().ok();
+        if meanings.first() == usual.as_ref() && meanings.len() < 2 {
+            return Vec::new();
+        }
+        meanings.iter().map(Reference::to_string).collect()
     }
 
     async fn blocking<T: Send + 'static>(

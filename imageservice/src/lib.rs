@@ -28,6 +28,7 @@ mod platform;
 mod progress;
 mod pull;
 mod reference;
+mod registries_conf;
 mod registry;
 mod scan;
 mod source;

@@ -30,6 +30,10 @@ const MAX_INDEXES: usize = 4;
 pub struct PullRequest {
     /// The image.
     pub reference: Reference,
+    /// What to pull if that cannot be had, in this order; see [`Images::meanings`].
+    ///
+    /// [`Images::meanings`]: crate::Images::meanings
+    pub alternatives: Vec<Reference>,
     /// For the registry; `None` for an anonymous pull.
     pub credentials: Option<Credentials>,
     /// Whether the image is to be kept from garbage collection; a pin is not taken back by a later
@@ -40,7 +44,7 @@ pub struct PullRequest {
 impl PullRequest {
     /// An anonymous pull of an image that nobody pins.
     pub fn new(reference: Reference) -> Self {
-        Self { reference, credentials: None, pinned: false }
+        Self { reference, alternatives: Vec::new(), credentials: None, pinned: false }
     }
 }
 
@@ -81,13 +85,12 @@ pub(crate) async fn pull(
     operation: &Operation,
 ) -> Result<PullOutcome> {
     let start = Instant::now();
-    let registry = Arc::new(open(assembler, registries, &request).await?);
-    let resolving = resolve(&registry, assembler, &request.reference);
-    let resolved = operation.unless_stopped(resolving).await?;
+    let locating = locate(assembler, registries, &request);
+    let (reference, registry, resolved) = operation.unless_stopped(locating).await?;
     let label = Label {
         id: resolved.manifest.config.digest.clone().into(),
         manifest_digest: resolved.manifest_digest.clone(),
-        names: names(&request.reference, &resolved.digest),
+        names: names(&reference, &resolved.digest),
         pinned: request.pinned,
     };
     if let Some(outcome) = relabel(assembler, &label, &resolved, start).await? {
@@ -95,11 +98,11 @@ pub(crate) async fn pull(
     }
     let config = &resolved.manifest.config;
     let raw_config = operation.unless_stopped(registry.small_blob(config)).await?;
-    let what = format!("config {} of {}", config.digest, request.reference);
+    let what = format!("config {} of {reference}", config.digest);
     let layers = resolved.manifest.layers.len();
     let configuration =
         Configuration::parse(raw_config.into(), layers, &assembler.config.platform, &what)?;
-    let title = request.reference.to_string();
+    let title = reference.to_string();
     let recipe = Recipe { title, label, manifest: resolved.manifest, configuration };
     let resolving = start.elapsed();
     let source = Source::Registry(registry);
@@ -116,18 +119,32 @@ pub(crate) async fn pull(
     })
 }
 
-async fn open(
+/// The first of the references that can be had, and what it is.
+async fn locate(
     assembler: &Assembler,
     registries: &Arc<Memory>,
     request: &PullRequest,
-) -> Result<Registry> {
-    let (config, registries) = (Arc::clone(&assembler.config), Arc::clone(registries));
-    let PullRequest { reference, credentials, .. } = request.clone();
-    blocking(&assembler.tasks, move || {
-        let bounds = (config.stall, config.limits);
-        Registry::open(reference, &config.certs_dirs, credentials.as_ref(), &registries, bounds)
-    })
-    .await
+) -> Result<(Reference, Arc<Registry>, Resolved)> {
+    let mut failed = None;
+    for reference in [&request.reference].into_iter().chain(&request.alternatives) {
+        if let Some(error) = failed {
+            tracing::debug!(%error, %reference, "trying the next registry of a short name");
+        }
+        let credentials = request.credentials.clone();
+        let (config, tasks) = (&assembler.config, &assembler.tasks);
+        let found = async {
+            let opening = Registry::open(reference.clone(), config, credentials, registries, tasks);
+            let registry = Arc::new(opening.await?);
+            let resolved = resolve(&registry, assembler, reference).await?;
+            Ok((reference.clone(), registry, resolved))
+        };
+        match found.await {
+            Ok(found) => return Ok(found),
+            Err(error) => failed = Some(error),
+        }
+    }
+    // There is one reference at least, so there was a failure.
+    Err(failed.unwrap_or(Error::Cancelled { what: format!("pull {}", request.reference) }))
 }
 
 /// An image that is here already only gets its names.

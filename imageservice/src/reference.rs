@@ -118,6 +118,11 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Whether a name says no registry, which then is a matter of configuration.
+pub(crate) fn is_short(name: &str) -> bool {
+    !name.split_once('/').is_some_and(|(first, _)| is_domain_like(first))
+}
+
 /// Whether the text is a full image id without its algorithm.
 pub(crate) fn is_image_id(text: &str) -> bool {
     text.len() == 64 && is_lower_hex(text)

@@ -15,26 +15,28 @@ mod hosts;
 mod hosts_file;
 mod http;
 mod memory;
+mod plain;
 mod range;
 mod retry;
 mod ring;
 mod token;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use tokio_util::task::TaskTracker;
 
 pub(crate) use self::blob::Blob;
 use self::body::Body;
 pub(crate) use self::download::Download;
 use self::endpoint::{Ask, Endpoint};
 use self::failure::Failure;
-use self::hosts::Capability;
+use self::hosts::{Capability, Files, Host};
 pub(crate) use self::memory::Memory;
 use self::retry::Attempts;
-use crate::config::{Limits, Stall};
+use crate::blocking::blocking;
+use crate::config::{Config, Limits, Stall};
 use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -64,20 +66,26 @@ pub(crate) struct FetchedDocument {
 }
 
 impl Registry {
-    /// Reads the host configuration and makes the clients of all endpoints. Blocks.
-    pub(crate) fn open(
+    /// Reads the host configuration and makes the clients of all endpoints.
+    pub(crate) async fn open(
         reference: Reference,
-        certs_dirs: &[PathBuf],
-        credentials: Option<&Credentials>,
+        config: &Arc<Config>,
+        credentials: Option<Credentials>,
         memory: &Arc<Memory>,
-        (stall, limits): (Stall, Limits),
+        tasks: &TaskTracker,
     ) -> Result<Self> {
-        let hosts = hosts::load(certs_dirs, reference.domain())?;
-        let last = hosts.len().saturating_sub(1);
-        let endpoint =
-            |(index, host)| Endpoint::new(host, &reference, credentials, memory, index < last);
-        let endpoints = hosts.into_iter().enumerate().map(endpoint).collect::<Result<_>>()?;
-        Ok(Self { reference, endpoints, memory: Arc::clone(memory), stall, limits })
+        let hosts = plain::settle(hosts(&reference, config, tasks).await?).await;
+        let (stall, limits) = (config.stall, config.limits);
+        let memory = Arc::clone(memory);
+        blocking(tasks, move || {
+            let last = hosts.len().saturating_sub(1);
+            let endpoint = |(index, host)| {
+                Endpoint::new(host, &reference, credentials.as_ref(), &memory, index < last)
+            };
+            let endpoints = hosts.into_iter().enumerate().map(endpoint).collect::<Result<_>>()?;
+            Ok(Self { reference, endpoints, memory, stall, limits })
+        })
+        .await
     }
 
     /// What the reference points to.
@@ -188,6 +196,20 @@ impl Registry {
             reason: format!("no host is configured that can {need}"),
         })
     }
+}
+
+/// Who has the image, as the operator's files say now.
+async fn hosts(
+    reference: &Reference,
+    config: &Arc<Config>,
+    tasks: &TaskTracker,
+) -> Result<Vec<Host>> {
+    let (reference, config) = (reference.clone(), Arc::clone(config));
+    blocking(tasks, move || {
+        let (certs_dirs, registries_conf) = (&config.certs_dirs, config.registries_conf.as_deref());
+        hosts::load(Files { certs_dirs, registries_conf }, &reference)
+    })
+    .await
 }
 
 fn text_of(headers: &HeaderMap, name: &str) -> String {

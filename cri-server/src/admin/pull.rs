@@ -29,12 +29,12 @@ pub(super) async fn pull(
     _: Call,
     request: AdminRequest,
 ) -> Result<BoxStream<PullResponse>, Status> {
-    let reference: Reference = request.image.parse().map_err(status::of)?;
+    let reference = node.images.meanings(&request.image).map_err(status::of)?.remove(0);
     let AdminCredentials { username, password, identity_token, registry_token } =
         request.credentials.unwrap_or_default();
     let auth =
         AuthConfig { username, password, identity_token, registry_token, ..AuthConfig::default() };
-    let (progress, outcome) = pull_image::pull(node, reference.clone(), &auth)?;
+    let (progress, outcome) = pull_image::pull(node, &request.image, &auth)?;
     let teller = Teller { reference, progress, told: HashMap::new() };
     let (sender, receiver) = mpsc::channel(16);
     // The pull is an operation; this task only tells of it, and ends with the client or with it.

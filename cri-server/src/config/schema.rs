@@ -95,10 +95,15 @@ section! {
     /// Images and registries.
     Image = "image" {
         /// Where mirrors and certificates of a registry are looked for, as
-        /// HOST/hosts.toml in containerd's format. The first directory that
-        /// has the host wins. Read at every pull.
-        certs_dirs: Vec<PathBuf> =
-            ["/etc/berth/certs.d", "/etc/containerd/certs.d"].map(PathBuf::from).to_vec(),
+        /// HOST/hosts.toml in containerd's format, or HOST/*.crt in Docker's. The
+        /// first directory that has the host wins. Read at every pull.
+        certs_dirs: Vec<PathBuf> = certs_dirs(),
+
+        /// Mirrors, locations, blocked names and short names in the format of
+        /// podman and CRI-O. Its drop-ins are *.conf in the directory of the same
+        /// name with ".d". A registry with a hosts.toml of its own takes its
+        /// mirrors from there. Read at every pull; need not exist. Empty: not read.
+        registries_conf: Option<PathBuf> = Some("/etc/containers/registries.conf".into()),
 
         /// Layers of one pull that are fetched at the same time.
         max_concurrent_downloads: NonZeroUsize = count(4),
@@ -242,6 +247,13 @@ section! {
 
 fn count(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Ours, then those of other engines, so that files can stay where they are.
+fn certs_dirs() -> Vec<PathBuf> {
+    ["berth", "containerd", "containers", "docker"]
+        .map(|engine| format!("/etc/{engine}/certs.d").into())
+        .to_vec()
 }
 
 /// What containerd gives, so that images behave the same on both.

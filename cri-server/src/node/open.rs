@@ -184,6 +184,7 @@ fn image_settings(config: &Config) -> berth_imageservice::Config {
     let image = &config.image;
     let mut settings = berth_imageservice::Config::new(config.dirs.root.join("images"));
     settings.certs_dirs.clone_from(&image.certs_dirs);
+    settings.registries_conf.clone_from(&image.registries_conf);
     settings.parallel_layers = image.max_concurrent_downloads.get();
     settings.stall = Stall { window: image.stall_timeout.get(), ..Stall::default() };
     settings.deadline = config.timeouts.pull.get();

@@ -19,8 +19,7 @@ pub(super) async fn pull_image(
     if name.is_empty() {
         return Err(Status::invalid_argument("image.image is missing"));
     }
-    let reference = name.parse().map_err(status::of)?;
-    let (_, outcome) = pull(node, reference, &request.auth.unwrap_or_default())?;
+    let (_, outcome) = pull(node, name, &request.auth.unwrap_or_default())?;
     Ok(PullImageResponse { image_ref: outcome.await?.image.to_string() })
 }
 
@@ -29,10 +28,15 @@ pub(super) async fn pull_image(
 /// might not be entitled to.
 pub(crate) fn pull(
     node: &Node,
-    reference: Reference,
+    name: &str,
     auth: &AuthConfig,
 ) -> Result<(Progress, impl Future<Output = Result<PullOutcome, Status>> + use<>), Status> {
-    let credentials = credentials(auth)?;
+    let mut meanings = node.images.meanings(name).map_err(status::of)?.into_iter();
+    let usual: Reference = name.parse().map_err(status::of)?;
+    let reference = meanings.next().unwrap_or_else(|| usual.clone());
+    let alternatives: Vec<_> = meanings.collect();
+    // A client that knows nothing of aliases has looked for credentials of the usual registry.
+    let credentials = credentials(auth)?.map(|credentials| credentials.bound_to(usual.domain()));
     let asker = match credentials {
         Some(_) => format!(" as {}", &Fingerprint::of(auth).to_string()[..8]),
         None => String::new(),
@@ -42,7 +46,7 @@ pub(crate) fn pull(
         node.loaded.config.timeouts.pull.get(),
     );
     let pinned = is_pinned(&node.loaded.config.image.pinned, &reference.to_string());
-    let request = PullRequest { credentials, pinned, ..PullRequest::new(reference) };
+    let request = PullRequest { alternatives, credentials, pinned, ..PullRequest::new(reference) };
     let pull = node.images.start_pull(request);
     let progress = pull.progress().clone();
     let (ops, metrics) = (node.ops.clone(), node.metrics.clone());

@@ -18,7 +18,7 @@ impl Classify for berth_imageservice::Error {
             | Self::BadUser { .. } => Code::InvalidArgument,
             Self::ImageNotFound { .. } | Self::NotInRegistry { .. } => Code::NotFound,
             Self::Unauthorized { .. } => Code::Unauthenticated,
-            Self::Forbidden { .. } => Code::PermissionDenied,
+            Self::Forbidden { .. } | Self::Blocked { .. } => Code::PermissionDenied,
             Self::Unavailable { .. } => Code::Unavailable,
             // The operator has to say whom to trust.
             Self::InvalidHosts { .. } | Self::Insecure { .. } => Code::FailedPrecondition,

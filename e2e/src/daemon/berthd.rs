@@ -37,6 +37,7 @@ pub(super) fn config(daemon: &Daemon) -> String {
          bin_dirs = [{bin}]\n\
          [image]\n\
          certs_dirs = [{certs}]\n\
+         registries_conf = \"\"\n\
          [runtime]\n\
          {shim}\
          missing_controllers = \"{missing}\"\n\

@@ -168,6 +168,11 @@ impl Server {
     }
 
     async fn serve(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+        let mut first = [0];
+        // A TLS record: whoever asks whether there is TLS here learns that there is not.
+        if stream.peek(&mut first).await? == 1 && first == [0x16] {
+            return Ok(());
+        }
         let request = Request::read(stream).await?;
         let response = {
             let mut state = self.state();

@@ -27,6 +27,7 @@ mod images_refused;
 mod images_registries;
 mod images_restart;
 mod images_rootfs;
+mod images_sources;
 mod images_tools;
 mod limits_cgroup;
 mod logs_files;

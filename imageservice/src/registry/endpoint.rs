@@ -79,15 +79,17 @@ impl Endpoint {
         let credentials = credentials
             .filter(|credentials| credentials.belong_to(&host.base, reference.domain()))
             .cloned();
-        let repository = host.base.join(&format!("{}/", reference.path()));
+        let path = host.repository.clone().unwrap_or_else(|| reference.path().to_owned());
+        let repository = host.base.join(&format!("{path}/"));
         let name = name_of(&host.base);
         Ok(Self {
             repository: repository.map_err(|_| Error::InvalidReference {
                 input: reference.to_string(),
                 reason: "its path is no path of a URL",
             })?,
-            namespace: (!is_registry).then(|| reference.domain().to_owned()),
-            authorizer: Authorizer::new(credentials, reference.path(), Arc::clone(memory)),
+            namespace: (!is_registry && host.repository.is_none())
+                .then(|| reference.domain().to_owned()),
+            authorizer: Authorizer::new(credentials, &path, Arc::clone(memory)),
             is_mirror,
             memory: Arc::clone(memory),
             host,

@@ -13,6 +13,8 @@
 //!     x-team = ["one"]
 //! ```
 
+mod kinds;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +25,8 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 use url::Url;
 
+pub(super) use self::kinds::unknown_keys;
+use self::kinds::wrong_kind;
 use super::hosts::{Host, Tls};
 
 #[derive(Deserialize)]
@@ -45,7 +49,7 @@ struct Order {
 struct Table {
     capabilities: Option<Vec<String>>,
     ca: Option<OneOrMany<String>>,
-    client: Option<OneOrMany<OneOrMany<String>>>,
+    client: Option<Client>,
     #[serde(default)]
     skip_verify: bool,
     #[serde(default)]
@@ -62,6 +66,15 @@ enum OneOrMany<T> {
     Many(Vec<T>),
 }
 
+/// Files of a certificate with its key, or pairs of files. Not [`OneOrMany`] twice: a list of two
+/// files is no pair.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Client {
+    One(String),
+    Many(Vec<OneOrMany<String>>),
+}
+
 impl<T> OneOrMany<T> {
     fn into_vec(self) -> Vec<T> {
         match self {
@@ -73,6 +86,9 @@ impl<T> OneOrMany<T> {
 
 /// Reads the file of a registry that lies in `directory`.
 pub(super) fn parse(text: &str, directory: &Path, domain: &str) -> Result<Vec<Host>, String> {
+    if let Some(mistake) = wrong_kind(text) {
+        return Err(mistake);
+    }
     let file: File = toml::from_str(text).map_err(|e| at_line(text, &e))?;
     let order: Order = toml::from_str(text).map_err(|e| at_line(text, &e))?;
     let mut urls: Vec<_> = order.host.into_keys().collect();
@@ -105,10 +121,14 @@ fn says_it_all(mirror: &Host, server: &Host) -> bool {
         && server.headers.is_empty()
 }
 
+/// The line, from 1, that a byte is in.
+fn line(text: &str, offset: usize) -> usize {
+    1 + text.get(..offset).unwrap_or_default().matches('\n').count()
+}
+
 fn at_line(text: &str, error: &toml::de::Error) -> String {
     let start = error.span().map_or(0, |span| span.start);
-    let line = 1 + text.get(..start).unwrap_or_default().matches('\n').count();
-    format!("line {line}: {}", error.message())
+    format!("line {}: {}", line(text, start), error.message())
 }
 
 impl Table {
@@ -131,6 +151,8 @@ impl Table {
             },
             can_resolve: can("resolve"),
             can_pull: can("pull"),
+            repository: None,
+            may_be_plain: false,
             tls,
             headers: headers(self.header)?,
             dial_timeout: self.dial_timeout.as_deref().map(duration).transpose()?,
@@ -139,11 +161,16 @@ impl Table {
 
     fn tls(&self, directory: &Path) -> Result<Tls, String> {
         let authorities = self.ca.clone().map(OneOrMany::into_vec).unwrap_or_default();
-        let client = self.client.clone().map(OneOrMany::into_vec).unwrap_or_default();
-        let client = client.into_iter().next().map(OneOrMany::into_vec);
+        // Only one can be shown; the first it is.
+        let client = match self.client.clone() {
+            Some(Client::One(file)) => Some(vec![file]),
+            Some(Client::Many(many)) => many.into_iter().next().map(OneOrMany::into_vec),
+            None => None,
+        };
         let client = match client.as_deref() {
             None => None,
             Some([both]) => Some((directory.join(both), None)),
+            Some([both, key]) if key.is_empty() => Some((directory.join(both), None)),
             Some([certificate, key]) => {
                 Some((directory.join(certificate), Some(directory.join(key))))
             }

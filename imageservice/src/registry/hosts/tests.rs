@@ -9,7 +9,14 @@ fn hosts(files: &[(&str, &str)], domain: &str) -> Result<Vec<Host>> {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
-    load(&[directory.path().join("missing"), directory.path().to_owned()], domain)
+    let certs_dirs = [directory.path().join("missing"), directory.path().to_owned()];
+    let registries_conf = directory.path().join("registries.conf");
+    let files = Files { certs_dirs: &certs_dirs, registries_conf: Some(&registries_conf) };
+    load(files, &image_of(domain)?)
+}
+
+fn image_of(domain: &str) -> Result<Reference> {
+    format!("{domain}/app:1").parse()
 }
 
 fn bases(files: &[(&str, &str)], domain: &str) -> Vec<String> {
@@ -127,6 +134,13 @@ fn mistakes_are_told_with_file_and_line() {
         ("[host.\"https://user:secret@a.test\"]", "no user"),
         ("[host.\"https://a.test\"]\nheader = { \"a b\" = \"x\" }", "not a name"),
         ("client = [[\"a\", \"b\", \"c\"]]", "pairs"),
+        ("\nca = 7", "line 2: ca is a file or a list of files"),
+        ("client = [7]", "line 1: client is a file, or a list"),
+        ("[host.\"https://a.test\"]\nskip_verify = \"yes\"", "line 2: skip_verify is true or"),
+        ("[host.\"https://a.test\"]\ncapabilities = \"pull\"", "line 2: capabilities is a list"),
+        ("[host.\"https://a.test\".header]\nx = 1", "header is a table of strings"),
+        ("[host]\n\"https://a.test\" = 1", "host is a table of tables"),
+        ("dial_timeout = 5", "line 1: dial_timeout is a string like \"5s\""),
     ] {
         let error = hosts(&[("r.test/hosts.toml", file)], "r.test").unwrap_err().to_string();
         assert!(error.contains("r.test/hosts.toml") && error.contains(reason), "{file:?}: {error}");
@@ -134,11 +148,66 @@ fn mistakes_are_told_with_file_and_line() {
     }
 }
 
+#[test]
+fn what_nobody_knows_is_named_with_its_line() {
+    let text = "server = \"https://a.test\"\nrewrite = {}\n[host.\"https://u:p@b.test\"]\n\
+                skip_verify = true\nskip_verfy = true\n[host.\"https://b.test\".header]\nx = \"1\"\n\
+                [hosts]\n";
+    let unknown = hosts_file::unknown_keys(text);
+    assert_eq!(unknown, ["line 2: rewrite", "line 5: skip_verfy", "line 8: hosts"]);
+}
+
+#[test]
+fn client_certificates_are_written_in_every_way_that_containerd_reads() {
+    for (client, certificate, key) in [
+        ("\"c.pem\"", "c.pem", None),
+        ("[\"c.pem\", \"d.pem\"]", "c.pem", None),
+        ("[[\"c.pem\"]]", "c.pem", None),
+        ("[[\"c.pem\", \"\"]]", "c.pem", None),
+        ("[[\"c.pem\", \"k.pem\"], [\"d.pem\", \"e.pem\"]]", "c.pem", Some("k.pem")),
+    ] {
+        let file = format!("[host.\"https://m.test\"]\nclient = {client}\n");
+        let host = hosts(&[("r.test/hosts.toml", &file)], "r.test").unwrap().remove(0);
+        let (found, its_key) = host.tls.client.unwrap();
+        assert!(found.ends_with(certificate), "{client}: {}", found.display());
+        assert_eq!(its_key.is_some(), key.is_some(), "{client}");
+        assert!(its_key.iter().all(|path| path.ends_with(key.unwrap())), "{client}");
+    }
+    for client in ["[]", "[[]]"] {
+        let file = format!("client = {client}\n");
+        let host = hosts(&[("r.test/hosts.toml", &file)], "r.test");
+        assert!(host.is_err() || host.unwrap()[0].tls.client.is_none(), "{client}");
+    }
+}
+
+#[test]
+fn registries_conf_counts_where_no_hosts_toml_has_the_name() {
+    let conf = "[[registry]]\nlocation = \"r.test\"\n[[registry.mirror]]\nlocation = \"m.test/x\"\n\
+                [[registry]]\nlocation = \"bad.test\"\nblocked = true\n\
+                [[registry]]\nlocation = \"broken.test\"\nblocked = 1\n";
+    let to = |server: &str| format!("server = \"https://{server}\"");
+    let (one, two) = (to("one.test"), to("two.test"));
+    let conf = ("registries.conf", conf);
+    let default = ("_default/hosts.toml", two.as_str());
+    let own = ("r.test/hosts.toml", one.as_str());
+    assert_eq!(bases(&[conf, default], "r.test"), ["https://m.test/v2/", "https://r.test/v2/"]);
+    assert_eq!(bases(&[conf, default, own], "r.test"), ["https://one.test/v2/"]);
+    assert_eq!(bases(&[conf, default], "other.test"), ["https://two.test/v2/"]);
+    assert_eq!(bases(&[conf, ("broken.test/hosts.toml", &one)], "broken.test").len(), 1);
+    assert!(matches!(hosts(&[conf], "broken.test"), Err(Error::InvalidHosts { .. })));
+    let blocked = hosts(&[conf, ("bad.test/hosts.toml", &one)], "bad.test");
+    assert!(matches!(blocked, Err(Error::Blocked { .. })));
+    let found = hosts(&[conf, ("m.test/ca.crt", "")], "r.test").unwrap();
+    assert_eq!(found[0].repository.as_deref(), Some("x/app"));
+    assert!(found[0].tls.authorities[0].ends_with("m.test/ca.crt"));
+    assert_eq!(found[1].repository, None);
+}
+
 proptest::proptest! {
     #[test]
     fn any_reference_has_hosts_or_an_error(domain in "[a-z0-9.:-]{1,20}|\\[[0-9a-f:]{1,12}\\](:[0-9]{1,6})?") {
-        if let Ok(reference) = format!("{domain}/app").parse::<crate::reference::Reference>() {
-            let _ = load(&[], reference.domain());
+        if let Ok(reference) = image_of(&domain) {
+            let _ = load(Files { certs_dirs: &[], registries_conf: None }, &reference);
         }
     }
 }
@@ -146,6 +215,6 @@ proptest::proptest! {
 #[test]
 fn hosts_that_no_url_can_have_are_refused() {
     for domain in ["300.1.1.1", "r.test:99999", "[::::]:5000", "xn--\u{2d}.test"] {
-        assert!(matches!(load(&[], domain), Err(Error::InvalidReference { .. })), "{domain}");
+        assert!(matches!(hosts(&[], domain), Err(Error::InvalidReference { .. })), "{domain}");
     }
 }
