@@ -33,8 +33,28 @@ pub enum Act {
     Status(u16, Vec<(String, String)>),
     /// Sends the client to the same path below another URL (307).
     Redirect(String),
+    /// Sends the client to the same path below another URL with this status, and with a query that
+    /// is as good as a password.
+    Signed(u16, String, String),
     /// Answers 401 with a challenge, whatever the client shows.
     Unauthorized,
+    /// Serves the content in chunks, without its length.
+    Chunked,
+    /// Serves all of the content to who asks for a range.
+    NoRanges,
+    /// Answers with a status, header fields and a body of its own.
+    Say(u16, Vec<(String, String)>, Vec<u8>),
+    /// The same without its length.
+    SayChunked(u16, Vec<(String, String)>, Vec<u8>),
+    /// Sends bytes that are no HTTP, and closes.
+    Raw(Vec<u8>),
+}
+
+impl Act {
+    /// A status, and one header field.
+    pub fn status(status: u16, name: &str, value: impl Into<String>) -> Self {
+        Self::Status(status, vec![(name.to_owned(), value.into())])
+    }
 }
 
 #[derive(Debug)]
@@ -110,6 +130,13 @@ impl Scripted {
     /// As [`Scripted::on`], but only for the next `times` requests.
     pub fn on_next(&self, times: usize, path: &str, act: Act) {
         self.state().rules.push(Rule { path: path.to_owned(), act, left: times });
+    }
+
+    /// Serves `blob` of `repository` under `target`, a tag or a digest that need not be its own.
+    pub fn add_manifest(&self, repository: &str, target: &str, blob: &Blob) -> String {
+        let path = format!("/v2/{repository}/manifests/{target}");
+        self.state().content.insert(path, blob.clone());
+        format!("{}/{repository}:{target}", self.server.address)
     }
 
     /// From now on, content needs a token, which a token server of its own, at `/token`, gives
@@ -198,6 +225,23 @@ impl State {
             Some(Act::Redirect(url)) => {
                 Response::status(307).header("Location", url + &request.path)
             }
+            Some(Act::Signed(status, url, query)) => {
+                Response::status(status).header("Location", url + &request.path + "?" + &query)
+            }
+            Some(Act::Chunked) => deliver(Delivery::Chunked),
+            Some(Act::NoRanges) => {
+                let headers = request.headers.iter().filter(|(name, _)| name != "range");
+                let request = Request { headers: headers.cloned().collect(), ..request.clone() };
+                self.honest(&request, address)
+            }
+            Some(Act::Say(status, headers, body)) => Response::say((status, headers, body)),
+            Some(Act::SayChunked(status, headers, body)) => {
+                Response { delivery: Delivery::Chunked, ..Response::say((status, headers, body)) }
+            }
+            Some(Act::Raw(bytes)) => {
+                let said = Response::say((0, Vec::new(), bytes));
+                Response { delivery: Delivery::Bare, ..said }
+            }
             Some(Act::Status(status, headers)) => Response { headers, ..Response::status(status) },
             Some(Act::WrongContent) => {
                 let mut response = honest();
@@ -226,7 +270,7 @@ impl State {
         // A mirror is told by the query for which registry it stands in.
         let path = request.path.split('?').next().unwrap_or_default();
         match self.content.get(path) {
-            Some(blob) => content(blob, request.header("range")),
+            Some(blob) => content(blob, request),
             None if path.trim_end_matches('/') == "/v2" => Response::status(200),
             None => Response::status(404),
         }
@@ -245,20 +289,16 @@ fn token(login: Login, shown: &str) -> Response {
     Response { body: Arc::new(body), ..given }
 }
 
-fn content(blob: &Blob, range: Option<&str>) -> Response {
+fn content(blob: &Blob, request: &Request) -> Response {
     let found = Response::status(200)
         .header("Content-Type", blob.media_type)
         .header("Docker-Content-Digest", &blob.digest);
-    let from =
-        range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    match from {
-        Some(from) if from < blob.bytes.len() => {
-            let (last, size) = (blob.bytes.len() - 1, blob.bytes.len());
-            let partial = found.header("Content-Range", format!("bytes {from}-{last}/{size}"));
-            Response { status: 206, body: Arc::new(blob.bytes[from..].to_vec()), ..partial }
-        }
-        _ => Response { body: blob.bytes.clone(), ..found },
-    }
+    let size = blob.bytes.len();
+    let Some((from, to)) = request.range(size) else {
+        return Response { body: blob.bytes.clone(), ..found };
+    };
+    let partial = found.header("Content-Range", format!("bytes {from}-{}/{size}", to - 1));
+    Response { status: 206, body: Arc::new(blob.bytes[from..to].to_vec()), ..partial }
 }
 
 fn challenge(address: SocketAddr) -> Response {
