@@ -242,6 +242,11 @@ impl Endpoint {
         self.host.base.scheme()
     }
 
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> String {
+        self.host.base.origin().ascii_serialization()
+    }
+
     fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.host.base.origin()
     }

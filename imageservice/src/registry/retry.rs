@@ -1,7 +1,7 @@
 //! Asking again: whom, how often, and after which pause.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::endpoint::Endpoint;
 use super::failure::Failure;
@@ -10,8 +10,10 @@ use crate::error::{Error, Result};
 
 /// Attempts at an endpoint that has no replacement.
 const ATTEMPTS: u32 = 5;
-/// How many attempts one counts for that took a whole window of waiting: three stalls are enough.
+/// How many attempts one counts for that took long: three of these are enough.
 const STALL: u32 = 2;
+/// How long an attempt may take without being a stall.
+const SLOW: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// A registry that wants a longer pause is unavailable for now.
@@ -24,18 +26,20 @@ pub(super) struct Attempts {
     need: Capability,
     current: usize,
     attempt: u32,
+    /// When the attempt under way began.
+    since: Instant,
 }
 
 impl Attempts {
     /// Begins with the first endpoint that can do what is needed; `None` if there is none.
     pub(super) fn begin(endpoints: &[Endpoint], need: Capability) -> Option<Self> {
         let current = usable(endpoints, need, 0)?;
-        Some(Self { need, current, attempt: 1 })
+        Some(Self { need, current, attempt: 1, since: Instant::now() })
     }
 
     /// Begins with an endpoint that has just served.
     pub(super) fn begin_at(endpoint: usize, need: Capability) -> Self {
-        Self { need, current: endpoint, attempt: 1 }
+        Self { need, current: endpoint, attempt: 1, since: Instant::now() }
     }
 
     /// The endpoint to ask, by its place among all.
@@ -45,7 +49,7 @@ impl Attempts {
 
     /// What was asked for comes: the next failure is the first one.
     pub(super) fn reset(&mut self) {
-        self.attempt = 1;
+        (self.attempt, self.since) = (1, Instant::now());
     }
 
     /// The attempt failed: goes to the next endpoint, or waits until the same may be asked again.
@@ -60,7 +64,7 @@ impl Attempts {
             tracing::debug!(host = endpoint.host(), %error, "mirror failed, trying the next");
             endpoint.failed(&error);
             self.current = usable(endpoints, self.need, self.current + 1).ok_or(error)?;
-            self.attempt = 1;
+            self.reset();
             return Ok(());
         }
         let random = u32::try_from(RandomState::new().hash_one(0) >> 32).unwrap_or_default();
@@ -68,9 +72,10 @@ impl Attempts {
         let Some(pause) = pause(self.attempt, &failure, jitter) else { return Err(failure.error) };
         let error = &failure.error;
         tracing::debug!(host = endpoint.host(), %error, ?pause, "registry failed, asking again");
+        self.attempt += if is_stall(error) || self.since.elapsed() > SLOW { STALL } else { 1 };
         // Time is the only thing to wait for here: a busy registry sends no event.
         tokio::time::sleep(pause).await;
-        self.attempt += if is_stall(error) { STALL } else { 1 };
+        self.since = Instant::now();
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
 use url::Url;
@@ -33,6 +34,8 @@ pub(crate) struct TokenCache(Mutex<HashMap<TokenKey, Token>>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct TokenKey {
+    /// Whose challenge it was: no host gets a token by naming another one's server.
+    host: String,
     realm: String,
     service: Option<String>,
     scope: String,
@@ -71,7 +74,7 @@ impl TokenCache {
         refused: Option<&HeaderValue>,
         what: &str,
     ) -> Result<HeaderValue, Failure> {
-        let key = request.key();
+        let key = request.key(endpoint);
         if let Some(header) = self.cached(&key, refused) {
             return Ok(header);
         }
@@ -94,8 +97,9 @@ impl TokenCache {
 }
 
 impl TokenRequest<'_> {
-    fn key(&self) -> TokenKey {
+    fn key(&self, endpoint: &Endpoint) -> TokenKey {
         TokenKey {
+            host: endpoint.origin(),
             realm: self.realm.clone(),
             service: self.service.clone(),
             scope: self.scope.clone(),
@@ -107,7 +111,16 @@ impl TokenRequest<'_> {
         let url = self.realm_url(endpoint, what)?;
         let host = url.host_str().unwrap_or_default().to_owned();
         let what = format!("token for {what}");
-        let response = endpoint.response(self.build(endpoint, &url)?, &url, &what).await?;
+        let mut response = endpoint.response(self.build(endpoint, &url)?, &url, &what).await?;
+        if is_unknown(response.status())
+            && let Some(other) = self.build_other(endpoint, &url)?
+        {
+            response = endpoint.response(other, &url, &what).await?;
+        }
+        if is_unknown(response.status()) {
+            // No image is missing; do not say so.
+            return Err(bad_answer(what, host, "its token server knows no such request").into());
+        }
         if !response.status().is_success() {
             return Err(failure::of_status(response, &what, &host).await);
         }
@@ -143,17 +156,11 @@ impl TokenRequest<'_> {
     /// none. Redirects are not followed: the request may hold a secret.
     fn build(&self, endpoint: &Endpoint, url: &Url) -> Result<reqwest::RequestBuilder> {
         let client = endpoint.client_for(url)?;
-        let mut fields = vec![("scope", self.scope.as_str())];
-        if let Some(service) = &self.service {
-            fields.push(("service", service));
-        }
-        Ok(match self.credentials.map(|credentials| &credentials.secret) {
+        let mut fields = self.fields();
+        Ok(match self.secret() {
             Some(Secret::IdentityToken(token)) => {
-                fields.extend([
-                    ("grant_type", "refresh_token"),
-                    ("client_id", CLIENT_ID),
-                    ("refresh_token", token),
-                ]);
+                fields.extend([("grant_type", "refresh_token"), ("client_id", CLIENT_ID)]);
+                fields.push(("refresh_token", token));
                 client.post(url.clone()).form(&fields)
             }
             Some(Secret::Basic { username, password }) => {
@@ -167,6 +174,33 @@ impl TokenRequest<'_> {
             Some(Secret::RegistryToken(_)) | None => client.get(url.clone()).query(&fields),
         })
     }
+
+    /// The same question by the OAuth2 form, for servers that know no other.
+    fn build_other(
+        &self,
+        endpoint: &Endpoint,
+        url: &Url,
+    ) -> Result<Option<reqwest::RequestBuilder>> {
+        let Some(Secret::Basic { username, password }) = self.secret() else { return Ok(None) };
+        let mut fields = self.fields();
+        fields.extend([("grant_type", "password"), ("client_id", CLIENT_ID)]);
+        fields.extend([("username", username.as_str()), ("password", password)]);
+        Ok(Some(endpoint.client_for(url)?.post(url.clone()).form(&fields)))
+    }
+
+    /// What both generations of the protocol ask for.
+    fn fields(&self) -> Vec<(&str, &str)> {
+        let service = self.service.as_deref().map(|service| ("service", service));
+        [("scope", self.scope.as_str())].into_iter().chain(service).collect()
+    }
+
+    fn secret(&self) -> Option<&Secret> {
+        self.credentials.map(|credentials| &credentials.secret)
+    }
+}
+
+fn is_unknown(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
 }
 
 fn bad_answer(what: String, registry: String, reason: &str) -> Error {

@@ -239,3 +239,80 @@ async fn a_token_server_that_fails_is_told() {
         assert!(error.to_string().contains("token for manifest"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_token_server_that_knows_only_the_form_is_asked_by_it() {
+    for status in [404, 405] {
+        let tokens = Server::scripted(move |request| {
+            let body = &request.body;
+            let is_right = request.method == "POST"
+                && request.authorization().is_none()
+                && body.contains("grant_type=password")
+                && body.contains("username=user")
+                && body.contains(&format!("password={PASSWORD}"))
+                && body.contains("scope=repository%3Aapp%3Apull");
+            Some(if is_right {
+                Reply::ok(r#"{"access_token":"T"}"#)
+            } else {
+                Reply::status(status)
+            })
+        });
+        let tokens = tokens.await;
+        let realm = format!("http://{}/oauth2", tokens.address);
+        let server = Server::scripted(move |request| wants_token(request, &realm)).await;
+        let reference = server.add("app", "v1", &TestImage::small("x"));
+        let place = Place::new();
+        place.open().await.pull(with(&reference, fields())).await.unwrap();
+        assert_eq!(tokens.log().len(), 2);
+    }
+}
+
+/// A registry that names the token server and the scope of another one does not get its token.
+#[tokio::test]
+async fn a_token_is_shown_to_the_host_that_asked_for_it_only() {
+    let tokens = Server::scripted(|request| {
+        let is_first = request.path.contains("service=reg");
+        Some(if is_first { token() } else { Reply::status(400) })
+    });
+    let tokens = tokens.await;
+    let realm = format!("http://{}/token", tokens.address);
+    let their_realm = realm.clone();
+    let honest = Server::scripted(move |request| wants_token(request, &realm)).await;
+    let thief = Server::scripted(move |request| wants_token(request, &their_realm)).await;
+    let place = Place::new();
+    let images = place.open().await;
+    let image = TestImage::small("x");
+    for server in [&honest, &thief] {
+        let reference = server.add("app", "v1", &image);
+        images.pull(with(&reference, fields())).await.unwrap();
+    }
+    assert_eq!(tokens.log().len(), 2, "one for each, by the credentials for each");
+}
+
+/// Challenges of several kinds, in one header or in many, in any case and order.
+#[tokio::test]
+async fn the_challenge_that_can_be_answered_is_found_among_others() {
+    let tokens = Server::scripted(|_| Some(token())).await;
+    let bearer = format!("bEaReR realm=\"http://{}/t\",error=\"invalid_token\"", tokens.address);
+    for headers in [
+        vec![format!("Negotiate, {bearer}")],
+        vec!["Digest realm=\"a, b\", nonce=\"Basic\"".to_owned(), bearer.clone()],
+        vec![format!("Basic realm=\"x\", {bearer}")],
+        vec!["=;garbage".to_owned(), bearer.clone()],
+    ] {
+        let challenges = headers.clone();
+        let server = Server::scripted(move |request| {
+            let refusal = || {
+                challenges
+                    .iter()
+                    .fold(Reply::status(401), |reply, text| reply.header("www-authenticate", text))
+            };
+            (request.authorization() != Some("Bearer T")).then(refusal)
+        });
+        let server = server.await;
+        let reference = server.add("app", "v1", &TestImage::small("x"));
+        let place = Place::new();
+        let pulled = place.open().await.pull(with(&reference, fields())).await;
+        pulled.unwrap_or_else(|error| panic!("{headers:?}: {error}"));
+    }
+}
