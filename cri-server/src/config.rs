@@ -38,7 +38,9 @@ pub use load::{DEFAULT_FILE, Loaded, Sources};
 pub use quantity::{Mode, Size, Timeout};
 pub use render::{Effective, default_file, effective, show};
 pub use runtimes::OWN_RUNTIME;
-pub use schema::{Admin, Cni, Directories, Foreign, Grpc, Image, Log, Metrics, Runtime, Timeouts};
+pub use schema::{
+    Admin, Cni, Credentials, Directories, Foreign, Grpc, Image, Log, Metrics, Runtime, Timeouts,
+};
 pub use word::{Capability, CgroupDriver, LogFormat, LogLevel, MissingControllers};
 
 use section::Section;
@@ -62,6 +64,8 @@ pub struct Config {
     pub cni: Cni,
     /// `[image]`
     pub image: Image,
+    /// `[credentials]`
+    pub credentials: Credentials,
     /// `[runtime]`
     pub runtime: Runtime,
     /// `[timeouts]`
@@ -94,7 +98,7 @@ pub type Origins = BTreeMap<String, Origin>;
 const DERIVED: [&str; 2] = ["grpc.socket", "admin.socket"];
 
 impl Config {
-    fn sections(&self) -> [&dyn Section; 9] {
+    fn sections(&self) -> [&dyn Section; 10] {
         [
             &self.dirs,
             &self.grpc,
@@ -102,13 +106,14 @@ impl Config {
             &self.log,
             &self.cni,
             &self.image,
+            &self.credentials,
             &self.runtime,
             &self.timeouts,
             &self.metrics,
         ]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 9] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 10] {
         [
             &mut self.dirs,
             &mut self.grpc,
@@ -116,6 +121,7 @@ impl Config {
             &mut self.log,
             &mut self.cni,
             &mut self.image,
+            &mut self.credentials,
             &mut self.runtime,
             &mut self.timeouts,
             &mut self.metrics,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::keyring::NodeCredentials;
 use crate::platform::Platform;
 
 const MIB: u64 = 1 << 20;
@@ -19,6 +20,8 @@ pub struct Config {
     /// `registries.conf`, which need not exist, with its drop-ins in the directory of that name with
     /// `.d`. Counts for registries without a `hosts.toml` of their own. Read anew on every pull.
     pub registries_conf: Option<PathBuf>,
+    /// The node's own credentials. Read anew on every pull.
+    pub credentials: NodeCredentials,
     /// How many layers of one pull are fetched and unpacked at a time.
     pub parallel_layers: usize,
     /// When a connection counts as dead although bytes may still trickle.
@@ -38,6 +41,7 @@ impl Config {
             root: root.into(),
             certs_dirs: Vec::new(),
             registries_conf: None,
+            credentials: NodeCredentials::default(),
             parallel_layers: 3,
             stall: Stall::default(),
             deadline: Duration::from_secs(60 * 60),

@@ -158,7 +158,7 @@ impl Server {
 }
 
 /// Docker's registry goes by several names.
-fn registry_host(host: &str) -> String {
+pub(crate) fn registry_host(host: &str) -> String {
     match host {
         "registry-1.docker.io" | "index.docker.io" => "docker.io".to_owned(),
         other => other.to_lowercase(),

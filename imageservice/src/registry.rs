@@ -40,6 +40,7 @@ use crate::config::{Config, Limits, Stall};
 use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::keyring::Place;
 use crate::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, OCI_INDEX, OCI_MANIFEST};
 use crate::reference::{Reference, Target};
 
@@ -77,12 +78,25 @@ impl Registry {
         let hosts = plain::settle(hosts(&reference, config, tasks).await?).await;
         let (stall, limits) = (config.stall, config.limits);
         let memory = Arc::clone(memory);
-        blocking(tasks, move || {
-            let last = hosts.len().saturating_sub(1);
-            let endpoint = |(index, host)| {
-                Endpoint::new(host, &reference, credentials.as_ref(), &memory, index < last)
+        let mut known = Vec::new();
+        for host in hosts {
+            // What a client sends comes first; where it may not be shown, the node's own counts.
+            let sent = credentials.clone();
+            let sent = sent.filter(|sent| sent.belong_to(&host.base, reference.domain()));
+            let path = host.repository.as_deref().unwrap_or(reference.path());
+            let place = Place::new(&host.base, path);
+            let shown = match sent {
+                None => memory.keyring.find(&config.credentials, &place, tasks).await,
+                sent => sent,
             };
-            let endpoints = hosts.into_iter().enumerate().map(endpoint).collect::<Result<_>>()?;
+            known.push((host, shown));
+        }
+        blocking(tasks, move || {
+            let last = known.len().saturating_sub(1);
+            let endpoint = |(index, (host, shown)): (usize, (Host, Option<Credentials>))| {
+                Endpoint::new(host, &reference, shown.as_ref(), &memory, index < last)
+            };
+            let endpoints = known.into_iter().enumerate().map(endpoint).collect::<Result<_>>()?;
             Ok(Self { reference, endpoints, memory, stall, limits })
         })
         .await

@@ -124,6 +124,30 @@ section! {
 }
 
 section! {
+    /// The node's own credentials, for pulls to which the kubelet sends none and
+    /// for mirrors. All is read at every pull.
+    Credentials = "credentials" {
+        /// Directories of *.json files in the format of docker login and podman
+        /// login, with `auths`, `credHelpers` and `credsStore`.
+        auth_dirs: Vec<PathBuf> = vec!["/etc/berth/auth.d".into()],
+
+        /// Where the programs docker-credential-NAME are looked for.
+        helper_dirs: Vec<PathBuf> =
+            ["/usr/local/bin", "/usr/bin"].map(PathBuf::from).to_vec(),
+
+        /// A CredentialProviderConfig, as the kubelet reads it. Empty: none.
+        provider_config: Option<PathBuf> = None,
+
+        /// Where the programs that it names are looked for.
+        provider_dirs: Vec<PathBuf> =
+            vec!["/usr/libexec/kubernetes/kubelet-plugins/credential-provider".into()],
+
+        /// Longest run of a helper or provider; then it is killed and passed over.
+        timeout: Timeout = Timeout::seconds(30),
+    }
+}
+
+section! {
     /// Containers and the processes in them.
     Runtime = "runtime" {
         /// Path of berth-shim. Empty: beside berthd, else in /usr/libexec/berth.

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use berth_imageservice::{Images, SnapshotKey, Stall};
+use berth_imageservice::{Images, NodeCredentials, SnapshotKey, Stall};
 use berth_metrics::Metrics;
 use berth_runtime::cgroup::systemd::Systemd;
 use berth_runtime::cgroup::{Hierarchy, MissingControllers};
@@ -185,12 +185,23 @@ fn image_settings(config: &Config) -> berth_imageservice::Config {
     let mut settings = berth_imageservice::Config::new(config.dirs.root.join("images"));
     settings.certs_dirs.clone_from(&image.certs_dirs);
     settings.registries_conf.clone_from(&image.registries_conf);
+    settings.credentials = credentials(&config.credentials);
     settings.parallel_layers = image.max_concurrent_downloads.get();
     settings.stall = Stall { window: image.stall_timeout.get(), ..Stall::default() };
     settings.deadline = config.timeouts.pull.get();
     settings.limits.layer = image.max_layer_size.bytes();
     settings.limits.archive = image.max_import_size.bytes();
     settings
+}
+
+fn credentials(config: &config::Credentials) -> NodeCredentials {
+    NodeCredentials {
+        auth_dirs: config.auth_dirs.clone(),
+        helper_dirs: config.helper_dirs.clone(),
+        provider_config: config.provider_config.clone(),
+        provider_dirs: config.provider_dirs.clone(),
+        timeout: config.timeout.get(),
+    }
 }
 
 /// The shim that is configured, the one beside this program, or the installed one.

@@ -38,6 +38,8 @@ pub(super) fn config(daemon: &Daemon) -> String {
          [image]\n\
          certs_dirs = [{certs}]\n\
          registries_conf = \"\"\n\
+         [credentials]\n\
+         auth_dirs = []\n\
          [runtime]\n\
          {shim}\
          missing_controllers = \"{missing}\"\n\

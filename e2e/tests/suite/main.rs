@@ -23,6 +23,7 @@ mod harness_place;
 mod harness_registry;
 mod images_bad_network;
 mod images_concurrent;
+mod images_credentials;
 mod images_hostile;
 mod images_hostile_content;
 mod images_hostile_registry;

@@ -1,4 +1,5 @@
-//! What all pulls of a node know of registries together: tokens, dead mirrors, room for buffers.
+//! What all pulls of a node know of registries together: tokens, dead mirrors, what
+//! credential providers let be remembered, room for buffers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::token::TokenCache;
+use crate::keyring::Keyring;
 
 /// How long a dead mirror is left alone.
 const COOLDOWN: Duration = Duration::from_secs(60);
@@ -19,6 +21,7 @@ const PIECES: usize = 6;
 pub(crate) struct Memory {
     pub(super) tokens: TokenCache,
     pub(super) mirrors: Mirrors,
+    pub(super) keyring: Keyring,
     /// A permit for each piece that is held beside the one that a layer waits for.
     pub(super) pieces: Arc<Semaphore>,
 }
@@ -26,7 +29,8 @@ pub(crate) struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         let pieces = Arc::new(Semaphore::new(PIECES));
-        Self { tokens: TokenCache::default(), mirrors: Mirrors::default(), pieces }
+        let (tokens, mirrors, keyring) = Default::default();
+        Self { tokens, mirrors, keyring, pieces }
     }
 }
 
