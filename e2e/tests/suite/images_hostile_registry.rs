@@ -11,6 +11,8 @@ use berth_e2e::image::{Entry, Image, Layer};
 use berth_e2e::place::{self, Place};
 use berth_e2e::process;
 use berth_e2e::registry::scripted::{Act, Scripted};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 
 /// How long one case may take: five attempts with their pauses, or three stalls.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,6 +48,8 @@ type Lay = Box<dyn Fn(&Trap) -> Result<String>>;
 pub(crate) struct Trap {
     pub(crate) registry: Scripted,
     pub(crate) other: Scripted,
+    /// Host and port of who speaks, and no TLS.
+    plain: String,
     pub(crate) image: Image,
     pub(crate) reference: String,
 }
@@ -56,7 +60,7 @@ impl Trap {
         let image = usual()?;
         let reference = registry.add("trap/usual:1", &image)?;
         other.add("trap/usual:1", &image)?;
-        Ok(Self { registry, other, image, reference })
+        Ok(Self { registry, other, plain: plain_host().await?, image, reference })
     }
 
     /// Takes all traps away, and pulls.
@@ -77,6 +81,20 @@ impl Trap {
         self.registry.on(path, act);
         Ok(self.reference.clone())
     }
+}
+
+/// A host that greets in plain words and hears everybody out, as mail servers do.
+async fn plain_host() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let host = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Who hangs up has heard enough.
+            drop(stream.write_all(b"220 ready\r\n").await);
+            drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
+        }
+    });
+    Ok(host)
 }
 
 pub(crate) fn case(
@@ -247,10 +265,7 @@ fn ways_that_lead_elsewhere_or_nowhere() {
             case(
                 "to a host that speaks no TLS",
                 Refused(FailedPrecondition, "no secure connection"),
-                |trap| {
-                    let url = format!("https://{}", trap.other.host());
-                    trap.on("layer", Act::Redirect(url))
-                },
+                |trap| trap.on("layer", Act::Redirect(format!("https://{}", trap.plain))),
             ),
             case("to a host that lacks it", Refused(NotFound, "not found"), |trap| {
                 trap.on("layer", Act::Redirect(format!("{}/v2/nobody", trap.other.upstream().url)))
