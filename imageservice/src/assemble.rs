@@ -235,6 +235,14 @@ impl Job<'_> {
             }
         };
         let (unpacked, ()) = tokio::join!(unpacking, delivering);
+        if let Some(claim) = blob.as_ref().and_then(|blob| blob.claim()) {
+            let (claim, error) = (Arc::clone(claim), unpacked.as_ref().err().cloned());
+            let settled = blocking(&self.assembler.tasks, move || {
+                claim.settle(error.as_ref());
+                Ok(())
+            });
+            settled.await.map_err(|error| (error, None))?;
+        }
         unpacked.map_err(|error| (error, blob))
     }
 

@@ -26,6 +26,9 @@ pub struct Config {
     pub parallel_layers: usize,
     /// When a connection counts as dead although bytes may still trickle.
     pub stall: Stall,
+    /// How long it must take to download a layer for its bytes to be kept until it is whole, so that
+    /// a later pull goes on where this one ends.
+    pub keep_partial: Duration,
     /// The longest time that a whole pull or import may take.
     pub deadline: Duration,
     /// Caps on what a registry or an archive may make us store or hold in memory.
@@ -44,6 +47,7 @@ impl Config {
             credentials: NodeCredentials::default(),
             parallel_layers: 3,
             stall: Stall::default(),
+            keep_partial: Duration::from_secs(60),
             deadline: Duration::from_secs(60 * 60),
             limits: Limits::default(),
             platform: Platform::host(),

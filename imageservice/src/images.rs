@@ -25,7 +25,7 @@ use crate::progress::{Phase, Progress};
 use crate::pull::{self, PullOutcome, PullRequest};
 use crate::reference::Reference;
 use crate::registries_conf;
-use crate::registry::Memory;
+use crate::registry::{Memory, Partials};
 use crate::scan::Space;
 use crate::store::{Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray};
 
@@ -90,13 +90,18 @@ impl Images {
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let (root, their_tasks, their_cancel) =
             (config.root.clone(), tasks.clone(), cancel.clone());
-        let store =
-            blocking(&tasks, move || Store::open(&root, &their_tasks, their_cancel)).await?;
+        let keep_partial = config.keep_partial;
+        let (store, partials) = blocking(&tasks, move || {
+            let store = Store::open(&root, &their_tasks, their_cancel)?;
+            let partials = Partials::open(store.partials(), keep_partial);
+            Ok((store, partials))
+        })
+        .await?;
         let (flights, config) = (Flights::default(), Arc::new(config));
         let unpackers = Arc::new(Semaphore::new(MAX_UNPACKERS));
         Ok(Self(Arc::new(Inner {
             assembler: Assembler { store, tasks, flights, unpackers, config },
-            registries: Arc::default(),
+            registries: Arc::new(Memory::new(partials)),
             pulls: Mutex::default(),
             cancel,
         })))

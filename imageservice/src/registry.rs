@@ -15,6 +15,7 @@ mod hosts;
 mod hosts_file;
 mod http;
 mod memory;
+mod partial;
 mod plain;
 mod range;
 mod retry;
@@ -34,6 +35,7 @@ use self::endpoint::{Ask, Endpoint};
 use self::failure::Failure;
 use self::hosts::{Capability, Files, Host};
 pub(crate) use self::memory::Memory;
+pub(crate) use self::partial::Partials;
 use self::retry::Attempts;
 use crate::blocking::blocking;
 use crate::config::{Config, Limits, Stall};
@@ -133,9 +135,12 @@ impl Registry {
         }
     }
 
-    /// A blob of any size, to be verified by who takes it.
+    /// A blob of any size, to be verified by who takes it, after what an earlier pull has left of
+    /// it. Blocks for a moment.
     pub(crate) fn blob(self: &Arc<Self>, descriptor: &Descriptor, what: &str) -> Download {
-        let blob = Blob::new(what, &descriptor.digest, descriptor.size);
+        let Descriptor { digest, size, .. } = descriptor;
+        let claim = self.memory.partials.claim(digest, *size);
+        let blob = Blob::new(what, digest, *size, claim);
         Download::new(Arc::clone(self), Arc::new(blob))
     }
 
@@ -145,7 +150,9 @@ impl Registry {
         let mirrors = self.endpoints.split_last().map_or(&[][..], |(_, mirrors)| mirrors);
         let sources = blob.sources();
         let liars = mirrors.iter().enumerate().filter(|(index, _)| sources.contains(index));
-        liars.map(|(_, mirror)| mirror.give_up()).count() > 0
+        let left = liars.map(|(_, mirror)| mirror.give_up()).count();
+        // What was left here is gone then.
+        left > 0 || blob.kept() > 0
     }
 
     /// A manifest or index by tag or digest; a digest is checked.

@@ -44,7 +44,14 @@ impl Source {
                 let mut download = registry.blob(layer, what);
                 download.open().await?;
                 let (sender, mut receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
-                let chunks = Box::new(move || receiver.blocking_recv().transpose());
+                let mut receive = move || receiver.blocking_recv().transpose();
+                let chunks: Chunks = match download.blob().claim() {
+                    None => Box::new(receive),
+                    Some(claim) => {
+                        let mut keeper = claim.keeper()?;
+                        Box::new(move || keeper.next(&mut receive))
+                    }
+                };
                 Ok((chunks, Some(Delivery { download, sender })))
             }
         }

@@ -5,6 +5,7 @@
 //!      layers/N/{fs,layer.json}  an unpacked layer; N is short, so that 127 lower directories fit
 //!                                into the one page of mount options that Linux 6.1 takes
 //!      ingest/N/                 one that is being unpacked, or an archive that is being imported
+//!      partial/                  the beginnings of large layers that come slowly
 //!      records/images/HEX.json   image by config digest, with its layers' numbers
 //!      records/names/HASH.json   tag or digest name, pointing to an image
 //!      records/snapshots/KEY.json  a container's writable layer
@@ -31,7 +32,7 @@ mod recover;
 mod snapshots;
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -89,6 +90,11 @@ impl Store {
             next_number: AtomicU64::new(recovered.next_number),
             _lock: lock,
         }))
+    }
+
+    /// Where downloads are kept that are not whole.
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.layout.partials()
     }
 
     /// All images, by id.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use berth_e2e::audit::{Audit, Scope};
 use berth_e2e::client::{Client, container, pod};
 use berth_e2e::daemon::{Daemon, Engine, Setup};
-use berth_e2e::image::{Entry, Image, Layer};
+use berth_e2e::image::{Compression, Entry, Image, Layer};
 use berth_e2e::place::{self, Place};
 use berth_e2e::registry::scripted::{Act, Scripted};
 use berth_e2e::trace::Trace;
@@ -78,6 +78,50 @@ fn a_kill_in_the_middle_of_a_pull_leaves_nothing() {
             audit.assert_clean().await?;
         }
         stalled.succeeds(&daemon.client().await?).await?;
+        audit.assert_clean().await
+    });
+}
+
+/// What came of a large layer by a slow network is not lost with the daemon.
+#[test]
+fn a_large_layer_goes_on_after_a_kill() {
+    place::native(async |place| {
+        let registry = Scripted::start().await?;
+        let mut noise = 1_u64;
+        let words = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (noise >> 32).to_le_bytes()
+        });
+        let bytes: Vec<u8> = words.take(3 << 20).flatten().collect();
+        let layer = Layer::new().with(Entry::file("noise", bytes));
+        let image = Image::from_scratch().layer(layer).compression(Compression::None).build()?;
+        let (reference, layer) = (registry.add("app:1", &image)?, &image.layers[0]);
+        // More than a minute for all of it.
+        registry.on(&layer.digest, Act::Slow(layer.bytes.len() / 70));
+        let (mut daemon, audit) = start(&place).await?;
+        let client = daemon.client().await?;
+        let pulled = reference.clone();
+        let pull = TaskTracker::new().spawn(async move { client.pull(&pulled).await.is_ok() });
+        let kept = daemon.dirs().root.join(format!("images/partial/sha256-{}", layer.hex()));
+        wait::until("some of it is kept", Duration::from_secs(60), async || {
+            Ok(kept.metadata().is_ok_and(|file| file.len() > 5 << 20).then_some(()))
+        })
+        .await?;
+        daemon.kill().await?;
+        assert!(!pull.await?);
+
+        registry.be_honest();
+        let before = registry.seen().len();
+        daemon.start().await?;
+        let client = daemon.client().await?;
+        assert!(client.list_images().await?.is_empty());
+        client.pull(&reference).await?;
+        let asked = registry.seen().split_off(before);
+        let asked: Vec<_> = asked.iter().filter(|it| it.path.contains(&layer.digest)).collect();
+        let from = asked[0].header("range").and_then(|it| it[6..].split('-').next()?.parse().ok());
+        assert!(from.is_some_and(|from: usize| from > 5 << 20), "{asked:?}");
+        assert!(!kept.exists());
+        client.remove_image(&reference).await?;
         audit.assert_clean().await
     });
 }

@@ -20,6 +20,7 @@ use super::body::Body;
 use super::endpoint::Ask;
 use super::failure::Failure;
 use super::hosts::Capability;
+use super::partial::Claim;
 use super::range::{self, Part};
 use super::retry::Attempts;
 use crate::digest::Digest;
@@ -39,6 +40,8 @@ pub(crate) struct Blob {
     sources: Mutex<BTreeSet<usize>>,
     /// Bytes that came over the network, those left out included.
     came: AtomicU64,
+    /// What an earlier pull has left of it.
+    claim: Option<Arc<Claim>>,
 }
 
 /// Reads a blob from one offset to another.
@@ -68,19 +71,30 @@ struct Answer {
 }
 
 impl Blob {
-    pub(super) fn new(what: &str, digest: &Digest, size: u64) -> Self {
+    pub(super) fn new(what: &str, digest: &Digest, size: u64, claim: Option<Arc<Claim>>) -> Self {
         Self {
             what: what.to_owned(),
             digest: digest.clone(),
             size,
             sources: Mutex::default(),
             came: AtomicU64::new(0),
+            claim,
         }
     }
 
     /// Which endpoints have brought any of it, by their places.
     pub(crate) fn sources(&self) -> BTreeSet<usize> {
         self.locked().clone()
+    }
+
+    /// What an earlier pull has left of it, and what this one leaves.
+    pub(crate) fn claim(&self) -> Option<&Arc<Claim>> {
+        self.claim.as_ref()
+    }
+
+    /// How many of its bytes need not come over the network.
+    pub(super) fn kept(&self) -> u64 {
+        self.claim.as_ref().map_or(0, |claim| claim.length())
     }
 
     /// How many bytes came over the network until now.

@@ -17,7 +17,9 @@ use super::ring::{self, PIECE};
 use crate::error::Result;
 
 /// Blobs from this size on may come by several connections.
-const LARGE: u64 = 4 * PIECE;
+pub(super) const LARGE: u64 = 4 * PIECE;
+/// Bytes that show what a connection is like.
+pub(super) const FIRST_PART: u64 = PIECE;
 
 /// A blob that is to be delivered.
 #[derive(Debug)]
@@ -56,11 +58,18 @@ impl Download {
     /// # Errors
     /// What the last endpoint answers when all have been asked.
     pub(crate) async fn open(&mut self) -> Result<()> {
-        let first_part = (self.blob.size >= LARGE).then_some(PIECE);
-        let mut reader = Reader::rest(&self.registry, &self.blob, 0, first_part)?;
+        let from = self.blob.kept();
+        let first_part = self.crossing();
+        let mut reader = Reader::rest(&self.registry, &self.blob, from, first_part)?;
         reader.open().await?;
         self.reader = Some(reader);
         Ok(())
+    }
+
+    /// Where to think about more connections: after the first part of what is large.
+    fn crossing(&self) -> Option<u64> {
+        let from = self.blob.kept();
+        (self.blob.size - from >= LARGE).then_some(from + FIRST_PART)
     }
 
     /// Delivers bytes until the end, an error, which is delivered too, or until nobody takes them.
@@ -75,11 +84,11 @@ impl Download {
     async fn deliver(&mut self, out: &mpsc::Sender<Result<Bytes>>) -> Result<()> {
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
-            None => Reader::rest(&self.registry, &self.blob, 0, None)?,
+            None => Reader::rest(&self.registry, &self.blob, self.blob.kept(), None)?,
         };
         let mut balance = Balance::default();
         // Where to think again.
-        let mut crossing = if self.blob.size >= LARGE { PIECE } else { u64::MAX };
+        let mut crossing = self.crossing().unwrap_or(u64::MAX);
         loop {
             let start = Instant::now();
             let Some(chunk) = reader.chunk().await? else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! What all pulls of a node know of registries together: tokens, dead mirrors, what
-//! credential providers let be remembered, room for buffers.
+//! What all pulls of a node have together: tokens, dead mirrors, what credential providers let be
+//! remembered, room for buffers, what is partial.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use url::Url;
 
+use super::partial::Partials;
 use super::token::TokenCache;
 use crate::keyring::Keyring;
 
@@ -16,21 +17,23 @@ const COOLDOWN: Duration = Duration::from_secs(60);
 /// Pieces of layers that all pulls together hold in memory, of [`super::ring::PIECE`] bytes each.
 const PIECES: usize = 6;
 
-/// Cheap to share; empty after a restart.
+/// Cheap to share; but for what is on disk, empty after a restart.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(super) tokens: TokenCache,
     pub(super) mirrors: Mirrors,
     pub(super) keyring: Keyring,
-    /// A permit for each piece that is held beside the one that a layer waits for.
+    /// A permit for each piece that is held in memory.
     pub(super) pieces: Arc<Semaphore>,
+    pub(super) partials: Arc<Partials>,
 }
 
-impl Default for Memory {
-    fn default() -> Self {
+impl Memory {
+    /// Of a node that keeps what is partial here.
+    pub(crate) fn new(partials: Arc<Partials>) -> Self {
         let pieces = Arc::new(Semaphore::new(PIECES));
         let (tokens, mirrors, keyring) = Default::default();
-        Self { tokens, mirrors, keyring, pieces }
+        Self { tokens, mirrors, keyring, pieces, partials }
     }
 }
 

@@ -44,6 +44,7 @@ impl Layout {
         vec![
             self.layers(),
             self.ingests(),
+            self.partials(),
             self.root.join("records"),
             self.images(),
             self.names(),
@@ -80,6 +81,10 @@ impl Layout {
 
     pub(super) fn ingest(&self, number: u64) -> PathBuf {
         self.ingests().join(number.to_string())
+    }
+
+    pub(super) fn partials(&self) -> PathBuf {
+        self.root.join("partial")
     }
 
     pub(super) fn images(&self) -> PathBuf {

@@ -9,6 +9,7 @@ mod hostile_layers;
 mod import;
 mod layers;
 mod mirrors;
+mod partial;
 mod pull;
 mod random_layers;
 mod registry_auth;

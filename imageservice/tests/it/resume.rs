@@ -14,7 +14,7 @@ use crate::support::tarball::Meta;
 use crate::support::{Place, Quirk, Reply, Request, Server, Tarball, TestImage};
 
 /// An image with one layer of so many bytes, which no compression makes smaller.
-fn image(length: usize) -> TestImage {
+pub(crate) fn image(length: usize) -> TestImage {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let bytes: Vec<u8> = std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -31,7 +31,7 @@ fn image(length: usize) -> TestImage {
 
 /// A server of which each request for the layer is answered by `script`, which is told how many
 /// came before.
-async fn server(
+pub(crate) async fn server(
     image: &TestImage,
     script: impl Fn(&Request, usize, &[u8]) -> Reply + Send + Sync + 'static,
 ) -> (Server, String) {
@@ -55,7 +55,7 @@ async fn pull(place: &Place, reference: &str) -> Result<PullOutcome, Error> {
 }
 
 /// The ranges of the layer that a server was asked for.
-fn ranges(server: &Server, image: &TestImage) -> Vec<Option<(usize, usize)>> {
+pub(crate) fn ranges(server: &Server, image: &TestImage) -> Vec<Option<(usize, usize)>> {
     let (digest, length) = (image.layers[0].digest(), image.layers[0].packed.len());
     let log = server.log();
     let asked = log.iter().filter(|request| request.path.contains(digest.as_str()));
