@@ -16,7 +16,7 @@ NEXTEST := $(shell command -v cargo-nextest)
 # Runs a test binary on a whole Debian system, booted once for all tests.
 MACHINE := --config 'target.$(TRIPLE).runner="$(CURDIR)/.ci/machine"'
 
-.PHONY: help build install check test test-full bench bench-pull demo clean FORCE
+.PHONY: help build install check test test-full test-differential bench bench-pull demo clean FORCE
 help:
 	@echo 'make demo      run a real pod from a real image, and look at it'
 	@echo 'make build     berthd, berth, berth-shim and berth-oci, static, in $(BIN)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make check     format, lints, documentation, arrows and shape of the code'
 	@echo 'make test      all tests, against a real registry, real plugins, real kernels'
 	@echo 'make test-full what needs a whole machine: systemd, AppArmor, all of cgroup v2, criu'
+	@echo 'make test-differential  ten thousand generated layers beside GNU tar'
 	@echo 'make bench     berthd beside containerd, berth-oci beside crun and runc'
 	@echo 'make bench-pull  pulls of every size beside containerd; needs 25 GB of disk for a while'
 
@@ -74,6 +75,12 @@ test-full: build
 	@.ci/packages full
 	$(ROOT) cargo test --locked $(MACHINE) -p berth-e2e --features full-machine --test full \
 	    -- --test-threads=1 $(ONLY)
+
+# `make test` has five hundred. BERTH_SEED=N makes other layers.
+test-differential:
+	@.ci/packages test
+	$(ROOT) env BERTH_DIFFERENTIAL=10000 cargo test --locked -p berth-imageservice --test it \
+	    differential -- --nocapture
 
 bench: build
 	@.ci/packages bench

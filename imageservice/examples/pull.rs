@@ -3,12 +3,22 @@
 //!
 //! `cargo run --release -p berth-imageservice --example pull -- DIRECTORY REFERENCE [CERTS_D]`
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use berth_imageservice::{Config, Images, Phase, Progress, PullRequest};
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<ExitCode, Failure> {
+    if let Some(code) = berth_imageservice::run_as_unpacker() {
+        return Ok(code);
+    }
+    tokio::runtime::Runtime::new()?.block_on(pull())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn pull() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1);
     let (Some(directory), Some(reference)) = (args.next(), args.next()) else {
         return Err("usage: pull DIRECTORY REFERENCE [CERTS_D]".into());

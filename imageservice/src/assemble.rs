@@ -18,14 +18,14 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::flights::{Boarding, Flights};
 use crate::image::Image;
-use crate::layer::{self, Chunks, Debts, Expected, Workspace};
+use crate::layer::{self, Chunks, Debts, Expected};
 use crate::manifest::{Configuration, Manifest};
 use crate::operation::Operation;
 use crate::progress::{LayerMeter, LayerPhase, Phase};
 use crate::registry::Blob;
 use crate::source::Source;
 use crate::stack::Stack;
-use crate::store::{Ingest, Label, LayerKey, LayerLease, NewImage, Store};
+use crate::store::{Disk, Ingest, Label, LayerKey, LayerLease, NewImage, Store};
 
 /// Layers that all pulls together unpack at a time. Each takes two threads and a few megabytes, and
 /// one from the pool of blocking threads, of which there must be some left for starting containers.
@@ -81,6 +81,7 @@ struct Job<'a> {
     slots: Semaphore,
     bytes_fetched: AtomicU64,
     layers_fetched: AtomicUsize,
+    disk: Arc<Disk>,
 }
 
 impl Assembler {
@@ -95,6 +96,8 @@ impl Assembler {
         let layers = recipe.manifest.layers.iter().map(|layer| (layer.digest.clone(), layer.size));
         operation.progress.begin_layers(layers);
         operation.progress.enter(Phase::Fetching);
+        let (store, tasks) = (Arc::clone(&self.store), self.tasks.clone());
+        let disk = blocking(&self.tasks, move || store.disk(&tasks)).await?;
         let job = Job {
             assembler: self,
             source,
@@ -104,12 +107,13 @@ impl Assembler {
             slots: Semaphore::new(self.config.parallel_layers.max(1)),
             bytes_fetched: AtomicU64::new(0),
             layers_fetched: AtomicUsize::new(0),
+            disk: Arc::clone(&disk),
         };
         let layers = job.settle(job.layers().await?).await?;
         let (bytes_fetched, layers_fetched) = (job.bytes_fetched, job.layers_fetched);
         let fetching = start.elapsed();
         operation.progress.enter(Phase::Publishing);
-        let image = self.publish(recipe, layers).await?;
+        let image = self.publish(recipe, layers, disk).await?;
         Ok(Assembled {
             image,
             bytes_fetched: bytes_fetched.into_inner(),
@@ -119,14 +123,20 @@ impl Assembler {
         })
     }
 
-    async fn publish(&self, recipe: Recipe, layers: Vec<Arc<LayerLease>>) -> Result<Arc<Image>> {
+    async fn publish(
+        &self,
+        recipe: Recipe,
+        layers: Vec<Arc<LayerLease>>,
+        disk: Arc<Disk>,
+    ) -> Result<Arc<Image>> {
         let (store, limit) = (Arc::clone(&self.store), self.config.limits.accounts);
         blocking(&self.tasks, move || {
             let stack = Stack::new(store.open_trees(layers.iter().rev())?);
             let accounts = Accounts::load(&stack, limit)
                 .map_err(|e| Error::storage("read users of", &recipe.title, e))?;
             let Recipe { label, configuration, .. } = recipe;
-            store.publish(NewImage { label, raw_config: configuration.raw, layers, accounts })
+            let raw_config = configuration.raw;
+            store.publish(NewImage { label, raw_config, layers, accounts, disk })
         })
         .await
     }
@@ -215,9 +225,14 @@ impl Job<'_> {
         let (mut chunks, delivery) = begun.map_err(|error| (error, None))?;
         let operation = self.operation.clone();
         // When the delivery is stopped, the chunks end, and that is not the end of the layer.
+        let disk = Arc::clone(&self.disk);
         let chunks: Chunks = Box::new(move || match chunks() {
             _ if operation.stop.is_cancelled() => Err(operation.cancelled()),
-            chunk => chunk,
+            chunk => {
+                let bytes = chunk.iter().flatten().map(|bytes| bytes.len() as u64);
+                disk.expect(bytes.sum());
+                chunk
+            }
         });
         let blob = delivery.as_ref().map(|delivery| Arc::clone(delivery.blob()));
         let unpacking = async {
@@ -254,11 +269,12 @@ impl Job<'_> {
         meter: LayerMeter,
     ) -> Result<(Arc<Ingest>, Debts)> {
         let Assembler { store, tasks, config, .. } = self.assembler;
-        let (store, limits) = (Arc::clone(store), config.limits);
+        let (store, config) = (Arc::clone(store), Arc::clone(config));
+        let operation = self.operation.clone();
         blocking(tasks, move || {
             let ingest = store.begin_layer()?;
-            let workspace = Workspace { root: ingest.open_tree()?, attic: ingest.open_attic()? };
-            let debts = layer::unpack(&expected, chunks, meter, workspace, &limits)?;
+            let place = ingest.path();
+            let debts = layer::unpack(&expected, chunks, meter, &place, &config, &operation)?;
             fail::fail_point!("image.pull.unpacked");
             Ok((Arc::new(ingest), debts))
         })

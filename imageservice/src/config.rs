@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::keyring::NodeCredentials;
 use crate::platform::Platform;
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub limits: Limits,
     /// Which image of an index is taken.
     pub platform: Platform,
+    /// The program that unpacks layers: one that asks [`crate::run_as_unpacker`] first of all.
+    pub unpacker: PathBuf,
 }
 
 impl Config {
@@ -51,6 +55,7 @@ impl Config {
             deadline: Duration::from_secs(60 * 60),
             limits: Limits::default(),
             platform: Platform::host(),
+            unpacker: "/proc/self/exe".into(),
         }
     }
 }
@@ -72,7 +77,7 @@ impl Default for Stall {
 }
 
 /// Caps on untrusted input. What breaks one is refused with [`crate::Error::TooLarge`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of a manifest, an index or an image configuration.
     pub document: u64,

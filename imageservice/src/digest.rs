@@ -15,7 +15,7 @@ use sha2::Digest as _;
 pub struct Digest(String);
 
 /// The hash functions of the OCI image specification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Algorithm {
     Sha256,
     Sha512,

@@ -1,8 +1,9 @@
 //! One layer: from compressed bytes to a directory that overlayfs can stack.
 //!
 //! ```text
-//! chunks ─► hash, count ─► inflate ──(bounded pipe)──► hash ─► tar entries ─► directory
-//!           └────────── inflate thread ──────────┘   └───────── apply thread ─────────┘
+//! chunks ─► hash, count ─► │ inflate ──(bounded pipe)──► hash ─► tar entries ─► directory
+//!           └─ berthd ───┘ │ └─ inflate thread ─┘         └────── apply thread ────────┘
+//!                          │ └───────────── unpacker, a confined process ──────────────┘
 //! ```
 //!
 //! The bytes are read once and kept nowhere. While they are hashed they are not yet trusted, so
@@ -16,10 +17,12 @@ mod compression;
 mod path;
 mod pax;
 mod pipe;
+mod seal;
 mod sparse;
 mod tar;
 mod tree;
 mod unpack;
+mod unpacker;
 mod verify;
 mod whiteout;
 
@@ -28,5 +31,6 @@ pub(crate) use self::apply::Debts;
 pub(crate) use self::compression::inflate;
 pub(crate) use self::path::clean;
 pub(crate) use self::tar::{Kind, TarReader};
-pub(crate) use self::unpack::{Expected, Workspace, unpack};
+pub(crate) use self::unpack::{Expected, unpack};
+pub use self::unpacker::run_as_unpacker;
 pub(crate) use self::verify::Chunks;

@@ -46,6 +46,7 @@ pub use self::image::{Image, ImageId};
 pub use self::images::{ImageLayer, Images, Pull, PullInFlight};
 pub use self::import::ImportRequest;
 pub use self::keyring::NodeCredentials;
+pub use self::layer::run_as_unpacker;
 pub use self::platform::Platform;
 pub use self::progress::{LayerPhase, LayerProgress, Phase, Progress, ProgressReport};
 pub use self::pull::{PullOutcome, PullRequest};

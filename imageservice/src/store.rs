@@ -22,6 +22,7 @@
 
 mod audit;
 mod catalog;
+mod disk;
 mod image_removal;
 mod janitor;
 mod layers;
@@ -43,6 +44,7 @@ use tokio_util::task::TaskTracker;
 pub use self::audit::{Stray, StrayKind};
 use self::catalog::Catalog;
 pub(crate) use self::catalog::LayerKey;
+pub(crate) use self::disk::Disk;
 pub use self::image_removal::Removal;
 use self::janitor::Janitor;
 pub(crate) use self::layers::{Ingest, LayerLease};

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::attributes::{self, Subject};
 use super::path::{clean, join, split};
 use super::pax::Time;
+use super::seal::{self, Seals, Xattrs};
 use super::sparse::Segment;
 use super::tar::{Entry, Kind, TarReader};
 use super::tree::{Existing, Place, Tree};
@@ -26,17 +27,26 @@ use crate::overlay;
 /// Device numbers beyond these do not fit into a `dev_t` of the kernel.
 const MAX_MAJOR: u32 = (1 << 12) - 1;
 const MAX_MINOR: u32 = (1 << 20) - 1;
+/// Bytes of extended attributes that are kept for whoever may set them.
+const MAX_KEPT: usize = 16 << 20;
 /// Characters of an entry's name in a message.
 const MAX_SHOWN: usize = 256;
 
 /// What a layer needs from the layers below it. Paths are clean and free of symlinks, parents come
 /// before their children.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Debts {
     /// Directories whose attributes are those of the same directory below.
     pub(crate) directories: Vec<Vec<u8>>,
     /// Hardlinks by their path, and the names in lower layers that they link to.
     pub(crate) links: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What an archive has left behind besides files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub(crate) debts: Debts,
+    pub(crate) seals: Seals,
 }
 
 impl Debts {
@@ -58,6 +68,9 @@ pub(crate) struct Applier<'a> {
     times: HashMap<Vec<u8>, Time>,
     /// Hardlinks whose target did not exist when they came, by path.
     pending: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Extended attributes that are not ours to set, by path, and their bytes in all.
+    xattrs: BTreeMap<Vec<u8>, Xattrs>,
+    xattr_bytes: usize,
 }
 
 /// Why an entry could not be applied, before it is known how to say it.
@@ -96,11 +109,13 @@ impl<'a> Applier<'a> {
             bytes: 0,
             times: HashMap::new(),
             pending: BTreeMap::new(),
+            xattrs: BTreeMap::new(),
+            xattr_bytes: 0,
         }
     }
 
     /// Applies every entry of the archive.
-    pub(crate) fn run<R: BufRead>(mut self, reader: &mut TarReader<R>) -> Result<Debts> {
+    pub(crate) fn run<R: BufRead>(mut self, reader: &mut TarReader<R>) -> Result<Applied> {
         while let Some(entry) = reader.next().map_err(|e| self.unreadable(e))? {
             self.count(&entry)?;
             self.entry(&entry, reader).map_err(|trouble| self.explain(&entry.name, trouble))?;
@@ -137,7 +152,8 @@ impl<'a> Applier<'a> {
             Mark::Ignore => Ok(()),
             Mark::Opaque { directory } => {
                 let place = self.tree.descend(directory).step("open directory")?;
-                self.tree.make_opaque(&place).step("mark opaque")
+                self.tree.make_opaque(&place);
+                Ok(())
             }
             Mark::Whiteout { directory, name } => self.whiteout(directory, name),
             // The root's own attributes are those of the container's writable layer.
@@ -145,7 +161,9 @@ impl<'a> Applier<'a> {
             Mark::None => {
                 let (directory, name) = split(&path);
                 let at = self.tree.descend(directory).step("open parent directory")?;
-                self.pending.remove(&join(&at.path, name));
+                let path = join(&at.path, name);
+                self.pending.remove(&path);
+                self.xattrs.remove(&path);
                 self.create(&at, name, entry, reader)
             }
         }
@@ -159,7 +177,8 @@ impl<'a> Applier<'a> {
             Existing::Nothing => overlay::make_whiteout(&at.fd, name).step("make whiteout"),
             Existing::Directory => {
                 let place = self.tree.directory(&at, name).step("open directory")?;
-                self.tree.make_opaque(&place).step("mark opaque")
+                self.tree.make_opaque(&place);
+                Ok(())
             }
             Existing::Whiteout | Existing::Other => Ok(()),
         }
@@ -175,12 +194,14 @@ impl<'a> Applier<'a> {
         if entry.kind == Kind::Directory {
             let place = self.tree.directory(at, name).step("make directory")?;
             self.times.insert(place.path.to_vec(), entry.mtime);
+            self.keep_xattrs(&place.path, entry, seal::is_ordinary)?;
             return attributes::set(Subject::Open(place.fd.as_fd()), entry)
                 .step("set attributes of");
         }
         if let Kind::File { size, segments } = &entry.kind {
-            let mut file = self.create_file(at, name).step("create file")?;
+            let mut file = self.create_file(at, name, entry.mode).step("create file")?;
             write(&mut file, reader, *size, segments.as_deref()).step("write")?;
+            self.keep_xattrs(&join(&at.path, name), entry, seal::is_ordinary)?;
             attributes::set(Subject::Open(file.as_fd()), entry).step("set attributes of")?;
             return attributes::set_times(Subject::Open(file.as_fd()), entry.mtime)
                 .step("set times of");
@@ -204,14 +225,36 @@ impl<'a> Applier<'a> {
             }
         };
         let subject = Subject::Name { directory: at.fd.as_fd(), name, is_symlink };
+        // By name there is no way to them from in here.
+        self.keep_xattrs(&join(&at.path, name), entry, |_| false)?;
         attributes::set(subject, entry).step("set attributes of")?;
         attributes::set_times(subject, entry.mtime).step("set times of")
     }
 
-    fn create_file(&mut self, at: &Place, name: &[u8]) -> io::Result<std::fs::File> {
+    /// Notes the extended attributes of an entry that are not `ours` to set.
+    fn keep_xattrs(
+        &mut self,
+        path: &[u8],
+        entry: &Entry,
+        ours: fn(&[u8]) -> bool,
+    ) -> Result<(), Trouble> {
+        let mut kept = entry.xattrs.iter().filter(|(name, _)| !ours(name));
+        kept.try_for_each(|(name, value)| self.keep_xattr(path, name.clone(), value.clone()))
+    }
+
+    fn keep_xattr(&mut self, path: &[u8], name: Vec<u8>, value: Vec<u8>) -> Result<(), Trouble> {
+        self.xattr_bytes += path.len() + name.len() + value.len();
+        if self.xattr_bytes > MAX_KEPT {
+            return Err(Trouble::Refused("more than 16 MiB of privileged attributes"));
+        }
+        self.xattrs.entry(path.to_vec()).or_default().push((name, value));
+        Ok(())
+    }
+
+    fn create_file(&mut self, at: &Place, name: &[u8], mode: u32) -> io::Result<std::fs::File> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || fs::openat(&at.fd, name, flags, Mode::from_raw_mode(0o600));
+        let open = || fs::openat(&at.fd, name, flags, Mode::from_raw_mode(mode));
         let fd = match open() {
             Err(Errno::EXIST) => {
                 self.tree.displace(at, name)?;
@@ -238,11 +281,15 @@ impl<'a> Applier<'a> {
             return Ok(None);
         };
         fs::linkat(&from, file, &at.fd, name, AtFlags::empty()).step("make hardlink")?;
+        // The file keeps them by this name when something else gets the other one.
+        for (key, value) in self.xattrs.get(&target).cloned().unwrap_or_default() {
+            self.keep_xattr(&join(&at.path, name), key, value)?;
+        }
         let stat = fs::statat(&at.fd, name, AtFlags::SYMLINK_NOFOLLOW).step("look at")?;
         Ok(Some(FileType::from_raw_mode(stat.st_mode) == FileType::Symlink))
     }
 
-    fn finish(mut self) -> Result<Debts> {
+    fn finish(mut self) -> Result<Applied> {
         let mut links = Vec::new();
         for (path, target) in std::mem::take(&mut self.pending) {
             let settled = self.link_late(&path, &target);
@@ -259,8 +306,9 @@ impl<'a> Applier<'a> {
             };
             set.step("set times of").map_err(|trouble| self.explain(&path, trouble))?;
         }
-        let directories = self.tree.undescribed();
-        Ok(Debts { directories, links })
+        let (directories, opaque) = self.tree.finish();
+        let debts = Debts { directories, links };
+        Ok(Applied { debts, seals: Seals { opaque, xattrs: self.xattrs } })
     }
 
     /// Tries a link again whose target came after it. `true` if there is nothing more to do.

@@ -4,18 +4,21 @@
 //! and everything before the last step changes the times.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::pax::Time;
+use super::seal;
 use super::tar::Entry;
 
 /// The longest value of an extended attribute (`XATTR_SIZE_MAX`).
 const MAX_XATTR: usize = 64 << 10;
 /// The longest name of one (`XATTR_NAME_MAX`).
 const MAX_XATTR_NAME: usize = 255;
+/// Bits of `st_mode` that an entry sets.
+const PERMISSIONS: u32 = 0o7777;
 
 /// A file to set attributes of.
 #[derive(Debug, Clone, Copy)]
@@ -27,13 +30,42 @@ pub(crate) enum Subject<'a> {
 }
 
 /// Gives a file what its entry says, but for the times of directories, which change until the last
-/// of their files is there.
+/// of their files is there, and for extended attributes that are not for us to set. Looking is much
+/// cheaper than setting, which is a transaction of the file system.
 pub(crate) fn set(subject: Subject<'_>, entry: &Entry) -> io::Result<()> {
-    set_owner(subject, entry)?;
-    for (name, value) in &entry.xattrs {
-        set_xattr(subject, name, value)?;
+    let stat = subject.stat()?;
+    let has_owner = (stat.st_uid, stat.st_gid) == (entry.uid, entry.gid);
+    if !has_owner {
+        set_owner(subject, entry)?;
     }
-    set_mode(subject, entry)
+    if let Subject::Open(fd) = subject {
+        for (name, value) in entry.xattrs.iter().filter(|(name, _)| seal::is_ordinary(name)) {
+            set_xattr(fd, name, value)?;
+        }
+    }
+    match subject {
+        Subject::Open(_) if has_owner && stat.st_mode & PERMISSIONS == entry.mode => Ok(()),
+        Subject::Open(fd) => Ok(fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?),
+        // Symlinks have no mode on Linux, and fchmodat(2) would follow them.
+        Subject::Name { is_symlink: true, .. } => Ok(()),
+        Subject::Name { directory, name, .. } => {
+            Ok(fs::chmodat(directory, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?)
+        }
+    }
+}
+
+/// Makes a new directory root's, with mode 0755: below a directory with the setgid bit it is born
+/// with another group and mode.
+pub(crate) fn set_plain(directory: impl AsFd) -> io::Result<()> {
+    const MODE: u32 = 0o755;
+    let stat = fs::fstat(&directory)?;
+    if (stat.st_uid, stat.st_gid) != (0, 0) {
+        fs::fchown(&directory, Some(Uid::ROOT), Some(Gid::ROOT))?;
+    }
+    if stat.st_mode & PERMISSIONS != MODE {
+        fs::fchmod(&directory, Mode::from_raw_mode(MODE))?;
+    }
+    Ok(())
 }
 
 /// Access and modification time, both as the entry has them.
@@ -73,39 +105,22 @@ fn set_owner(subject: Subject<'_>, entry: &Entry) -> io::Result<()> {
     Ok(())
 }
 
-fn set_mode(subject: Subject<'_>, entry: &Entry) -> io::Result<()> {
-    let mode = Mode::from_raw_mode(entry.mode);
-    match subject {
-        Subject::Open(fd) => fs::fchmod(fd, mode)?,
-        // Symlinks have no mode on Linux, and fchmodat(2) would follow them.
-        Subject::Name { is_symlink: true, .. } => {}
-        Subject::Name { directory, name, .. } => {
-            fs::chmodat(directory, name, mode, AtFlags::empty())?;
-        }
+/// Sets an extended attribute; one that the file system cannot have is left out, as other engines
+/// do.
+fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
+    match fs::fsetxattr(fd, name, value, XattrFlags::empty()) {
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        done => Ok(done?),
     }
-    Ok(())
 }
 
-/// Sets an extended attribute; one that the file system or the kind of file cannot have is left
-/// out, as other engines do.
-pub(crate) fn set_xattr(subject: Subject<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
-    let flags = XattrFlags::empty();
-    let (result, is_ordinary) = match subject {
-        Subject::Open(fd) => (fs::fsetxattr(fd, name, value, flags), true),
-        Subject::Name { directory, name: file, .. } => {
-            // There is no setxattrat(2) before Linux 6.13. The magic link is ours and leads to a
-            // directory that we have open; its last component is not followed.
-            let fd = directory.as_fd().as_raw_fd();
-            let path = [format!("/proc/self/fd/{fd}/").as_bytes(), file].concat();
-            (fs::lsetxattr(path, name, value, flags), false)
-        }
-    };
-    match result {
-        Err(Errno::OPNOTSUPP) => tracing::debug!(?subject, "file system without xattrs, ignoring"),
-        Err(Errno::PERM) if name.starts_with(b"user.") && !is_ordinary => {
-            tracing::debug!(?subject, "user xattr on a special file, ignoring");
-        }
-        other => other?,
+impl Subject<'_> {
+    fn stat(self) -> io::Result<Stat> {
+        Ok(match self {
+            Self::Open(fd) => fs::fstat(fd)?,
+            Self::Name { directory, name, .. } => {
+                fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?
+            }
+        })
     }
-    Ok(())
 }

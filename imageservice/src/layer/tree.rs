@@ -14,6 +14,7 @@ use std::rc::Rc;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::attributes;
 use super::path::{MAX_PATH, is_within, join, split};
 use crate::overlay;
 
@@ -144,17 +145,17 @@ impl Tree {
     }
 
     /// Makes a directory hide what is below it.
-    pub(crate) fn make_opaque(&mut self, place: &Place) -> io::Result<()> {
-        overlay::set_opaque(&place.fd)?;
+    pub(crate) fn make_opaque(&mut self, place: &Place) {
         self.opaque.insert(place.path.to_vec());
-        Ok(())
     }
 
-    /// The directories that take their attributes from the layers below, parents first.
-    pub(crate) fn undescribed(self) -> Vec<Vec<u8>> {
+    /// The directories that take their attributes from the layers below, parents first, and those
+    /// that are to be marked opaque.
+    pub(crate) fn finish(self) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let Self { implicit, opaque, .. } = self;
         let is_hidden = |path: &[u8]| opaque.iter().any(|opaque| is_within(path, opaque));
-        implicit.into_iter().filter(|path| !is_hidden(path)).collect()
+        let undescribed = implicit.into_iter().filter(|path| !is_hidden(path)).collect();
+        (undescribed, opaque.into_iter().collect())
     }
 
     fn descend_within(&mut self, path: &[u8], symlinks: &mut usize) -> io::Result<Place> {
@@ -222,13 +223,12 @@ impl Tree {
             fs::mkdirat(&at.fd, name, Mode::from_raw_mode(0o755))?;
         }
         let place = child(at, name, fs::openat(&at.fd, name, DIRECTORY, Mode::empty())?)?;
+        if existing != Existing::Directory {
+            attributes::set_plain(&place.fd)?;
+        }
         match existing {
-            Existing::Directory => {}
-            Existing::Nothing => fs::fchmod(&place.fd, Mode::from_raw_mode(0o755))?,
-            Existing::Whiteout | Existing::Other => {
-                fs::fchmod(&place.fd, Mode::from_raw_mode(0o755))?;
-                self.make_opaque(&place)?;
-            }
+            Existing::Directory | Existing::Nothing => {}
+            Existing::Whiteout | Existing::Other => self.make_opaque(&place),
         }
         Ok(place)
     }

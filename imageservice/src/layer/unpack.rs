@@ -1,17 +1,21 @@
-//! The two threads that turn a compressed stream into a directory.
+//! A layer on its way through an unpacker: fed to it as it comes, and judged at its end.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::SyncSender;
+use std::path::Path;
+use std::process::ExitStatus;
 
-use super::apply::{Applier, Debts};
-use super::compression;
-use super::pipe::{BUFFER, PipeReader, pipe};
-use super::tar::TarReader;
+use rustix::fs::{Mode, OFlags};
+
+use super::apply::{Applied, Debts};
+use super::seal;
+use super::unpacker::report::Report;
+use super::unpacker::{Order, Unpacker, describe};
 use super::verify::{Chunks, Verified};
-use crate::config::Limits;
+use crate::config::Config;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::operation::Operation;
 use crate::progress::LayerMeter;
 
 /// What a layer must turn out to be.
@@ -36,8 +40,8 @@ pub(crate) struct Workspace {
     pub(crate) attic: OwnedFd,
 }
 
-/// Unpacks and verifies a layer. Blocks, with a second thread beside this one: two from one pool
-/// could wait for each other for ever when the pool is used up.
+/// Unpacks and verifies a layer in `directory`, which holds the empty directories `fs` and
+/// `attic`. Blocks, while a process of its own does the work.
 ///
 /// # Errors
 /// `DigestMismatch`, `SizeMismatch`, `HostileLayer`, `CorruptLayer`, `TooLarge`, `Unsupported`,
@@ -47,115 +51,77 @@ pub(crate) fn unpack(
     expected: &Expected,
     chunks: Chunks,
     meter: LayerMeter,
-    workspace: Workspace,
-    limits: &Limits,
+    directory: &Path,
+    config: &Config,
+    operation: &Operation,
 ) -> Result<Debts> {
-    let (sender, reader) = pipe(&expected.diff_id);
-    std::thread::scope(|scope| {
-        let applying = std::thread::Builder::new()
-            .name("apply-layer".to_owned())
-            .spawn_scoped(scope, move || apply(workspace, reader, expected, limits))
-            .map_err(|e| Error::storage("start a thread for", &expected.what, e))?;
-        inflate(chunks, &sender, expected, meter, limits)?;
-        drop(sender);
-        applying.join().unwrap_or_else(|_| Err(corrupt(&expected.what, "the unpacker crashed")))
-    })
-}
-
-/// Reads, verifies and inflates everything. Succeeds if the other thread does not want more: then
-/// that one knows what is wrong.
-fn inflate(
-    chunks: Chunks,
-    out: &SyncSender<Vec<u8>>,
-    expected: &Expected,
-    meter: LayerMeter,
-    limits: &Limits,
-) -> Result<()> {
-    let Expected { what, digest, size, .. } = expected;
+    let Expected { what, digest, size, diff_id } = expected;
     let mut verified = Verified::new(chunks, what, digest, *size, meter);
-    match pump(&mut verified, out, what, limits) {
-        Ok(true) => verified.finish(),
-        Ok(false) => Ok(()),
+    let ended = run(&mut verified, expected, directory, config, operation)?;
+    let outcome = judge(ended, what, operation);
+    if outcome.as_ref().err().is_none_or(is_perhaps_the_bytes_fault) {
         // Whether these are the bytes that were promised explains more than how they are broken.
-        Err(error @ (Error::CorruptLayer { .. } | Error::Unsupported { .. })) => {
-            verified.finish().and(Err(error))
-        }
-        Err(error) => Err(error),
+        verified.finish()?;
     }
+    let (got, applied) = outcome?;
+    if got != *diff_id {
+        let (what, expected) = (format!("diff id of {what}"), diff_id.clone());
+        return Err(Error::DigestMismatch { what, expected, got });
+    }
+    seal::check(directory)
+        .and_then(|()| seal::seal(&open_tree(directory)?, &applied.seals))
+        .map_err(|error| Error::storage("seal", what, error))?;
+    Ok(applied.debts)
 }
 
-/// Inflates to the end; `false` if nobody wants more.
-fn pump(
+/// How an unpacker ended: what it wrote, and its status.
+type Ended = io::Result<(Vec<u8>, ExitStatus)>;
+
+/// Feeds an unpacker until the end, or until it does not want more.
+fn run(
     verified: &mut Verified<'_>,
-    out: &SyncSender<Vec<u8>>,
-    what: &str,
-    limits: &Limits,
-) -> Result<bool> {
-    let seen = verified.seen();
-    let mut total: u64 = 0;
-    let mut decoder = compression::inflate(&mut *verified).map_err(|e| unreadable(what, e))?;
-    loop {
-        let mut buffer = vec![0; BUFFER];
-        let filled = fill(&mut *decoder, &mut buffer).map_err(|e| unreadable(what, e))?;
-        total += filled as u64;
-        check_size(total, seen.get(), what, limits)?;
-        let is_end = filled < BUFFER;
-        buffer.truncate(filled);
-        if filled > 0 && out.send(buffer).is_err() {
-            return Ok(false);
-        }
-        if is_end {
-            return Ok(true);
-        }
-    }
-}
-
-fn check_size(total: u64, compressed: u64, what: &str, limits: &Limits) -> Result<()> {
-    let limit = if total > limits.layer {
-        format!("at most {} bytes uncompressed", limits.layer)
-    } else if total > limits.ratio_grace.saturating_add(compressed.saturating_mul(limits.ratio)) {
-        format!("at most {} bytes uncompressed for each compressed one", limits.ratio)
-    } else {
-        return Ok(());
-    };
-    Err(Error::TooLarge { what: what.to_owned(), limit })
-}
-
-fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..])? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
-}
-
-/// Applies all entries and compares the digest of all that came. After a fault of the content it
-/// lets the other thread come to its own verdict; after a fault of the disk it stops that one.
-fn apply(
-    workspace: Workspace,
-    reader: PipeReader,
     expected: &Expected,
-    limits: &Limits,
-) -> Result<Debts> {
-    let applier = Applier::new(workspace, &expected.what, limits);
-    let mut tar = TarReader::new(reader);
-    let applied = applier.run(&mut tar);
-    if applied.as_ref().is_err_and(|error| !error.blames_content()) {
-        return applied;
+    directory: &Path,
+    config: &Config,
+    operation: &Operation,
+) -> Result<Ended> {
+    let what = expected.what.clone();
+    let storage = |step| move |error| Error::storage(step, &expected.what, error);
+    let order = Order { what, algorithm: expected.diff_id.algorithm(), limits: config.limits };
+    let is_stopped = || operation.stop.is_cancelled();
+    let mut unpacker = Unpacker::start(&config.unpacker, directory, &order)
+        .map_err(storage("start an unpacker for"))?;
+    while let Some(chunk) = verified.chunk()? {
+        if !unpacker.feed(&chunk, &is_stopped).map_err(storage("feed the unpacker of"))? {
+            break;
+        }
     }
-    let got = tar.into_inner().finish();
-    let unpacked = applied?;
-    if got != expected.diff_id {
-        return Err(Error::DigestMismatch {
-            what: format!("diff id of {}", expected.what),
-            expected: expected.diff_id.clone(),
-            got,
-        });
+    Ok(unpacker.finish(&is_stopped))
+}
+
+/// What an unpacker's end means.
+fn judge(ended: Ended, what: &str, operation: &Operation) -> Result<(Digest, Applied)> {
+    if operation.stop.is_cancelled() {
+        return Err(operation.cancelled());
     }
-    Ok(unpacked)
+    let (report, status) = ended.map_err(|error| Error::storage("unpack", what, error))?;
+    match Report::read(&report, what) {
+        Some(Report::Done { diff_id, applied }) if status.success() => Ok((diff_id, applied)),
+        Some(Report::Failed(error)) if status.success() => Err(error),
+        _ => Err(Error::storage("unpack", what, io::Error::other(describe(status)))),
+    }
+}
+
+/// A crash says nothing about its cause.
+fn is_perhaps_the_bytes_fault(error: &Error) -> bool {
+    let is_crash = matches!(error, Error::Storage { source, .. }
+        if source.downcast_ref::<io::Error>().is_some_and(|e| e.raw_os_error().is_none()));
+    error.blames_content() || is_crash
+}
+
+fn open_tree(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(directory.join("fs"), flags, Mode::empty())?)
 }
 
 /// An error of reading: ours, if it was passed through a reader, else that of a decoder or parser.
@@ -170,6 +136,6 @@ pub(super) fn unreadable(what: &str, error: io::Error) -> Error {
     corrupt(what, &error.to_string())
 }
 
-fn corrupt(what: &str, reason: &str) -> Error {
+pub(super) fn corrupt(what: &str, reason: &str) -> Error {
     Error::CorruptLayer { layer: what.to_owned(), reason: reason.to_owned() }
 }

@@ -116,11 +116,6 @@ impl Ingest {
         open_directory(&self.tree())
     }
 
-    /// Opens the place for entries that later ones displace. Blocks.
-    pub(crate) fn open_attic(&self) -> Result<OwnedFd> {
-        open_directory(&self.attic())
-    }
-
     /// The layer is complete: measures it, writes its record beside it and makes it findable for
     /// other pulls. It is not yet safe from a power cut; [`Store::publish`] sees to that. Blocks.
     pub(crate) fn finish(&self, key: LayerKey, diff_id: Digest) -> Result<LayerLease> {

@@ -13,7 +13,7 @@ use fail::fail_point;
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, Durability, Staged, sync_directory};
-use super::{LayerLease, Store, locked};
+use super::{Disk, LayerLease, Store, locked};
 use crate::accounts::Accounts;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -37,6 +37,8 @@ pub(crate) struct NewImage {
     /// Bottom first; the same layer may come more than once.
     pub(crate) layers: Vec<Arc<LayerLease>>,
     pub(crate) accounts: Accounts,
+    /// Where they were written to.
+    pub(crate) disk: Arc<Disk>,
 }
 
 /// An image on disk.
@@ -67,7 +69,7 @@ impl Store {
     /// the names and the pin. Blocks, for as long as the disk needs to sync.
     pub(crate) fn publish(&self, new: NewImage) -> Result<Arc<Image>> {
         if !self.unpublished(&new.layers).is_empty() {
-            self.sync()?;
+            new.disk.settle()?;
         }
         fail_point!("image.pull.synced");
         let _commit = locked(&self.commit);
@@ -165,13 +167,6 @@ impl Store {
         numbers.sort_unstable();
         numbers.dedup();
         numbers
-    }
-
-    fn sync(&self) -> Result<()> {
-        let layers = self.layout.layers();
-        std::fs::File::open(&layers)
-            .and_then(|directory| Ok(rustix::fs::syncfs(directory)?))
-            .map_err(|e| Error::storage("sync file system of", &layers, e))
     }
 
     /// Moves layers to their final place. Their bytes are synced; one whose image does not get its

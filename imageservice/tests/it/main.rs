@@ -4,6 +4,8 @@
 
 mod accounts;
 mod coalesce;
+mod confinement;
+mod differential;
 mod hostile_archives;
 mod hostile_layers;
 mod import;

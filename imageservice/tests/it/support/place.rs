@@ -17,6 +17,7 @@ impl Place {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::new(directory.path().join("images"));
+        config.unpacker = env!("CARGO_BIN_EXE_unpack-layer").into();
         config.certs_dirs = vec![directory.path().join("certs.d")];
         config.stall = Stall { window: Duration::from_secs(10), floor: 1 };
         Self { directory, config }
