@@ -40,6 +40,7 @@ pub use render::{Effective, default_file, effective, show};
 pub use runtimes::OWN_RUNTIME;
 pub use schema::{
     Admin, Cni, Credentials, Directories, Foreign, Grpc, Image, Log, Metrics, Runtime, Timeouts,
+    Trust,
 };
 pub use word::{Capability, CgroupDriver, LogFormat, LogLevel, MissingControllers};
 
@@ -66,6 +67,8 @@ pub struct Config {
     pub image: Image,
     /// `[credentials]`
     pub credentials: Credentials,
+    /// `[trust]`
+    pub trust: Trust,
     /// `[runtime]`
     pub runtime: Runtime,
     /// `[timeouts]`
@@ -98,7 +101,7 @@ pub type Origins = BTreeMap<String, Origin>;
 const DERIVED: [&str; 2] = ["grpc.socket", "admin.socket"];
 
 impl Config {
-    fn sections(&self) -> [&dyn Section; 10] {
+    fn sections(&self) -> [&dyn Section; 11] {
         [
             &self.dirs,
             &self.grpc,
@@ -107,13 +110,14 @@ impl Config {
             &self.cni,
             &self.image,
             &self.credentials,
+            &self.trust,
             &self.runtime,
             &self.timeouts,
             &self.metrics,
         ]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 10] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 11] {
         [
             &mut self.dirs,
             &mut self.grpc,
@@ -122,6 +126,7 @@ impl Config {
             &mut self.cni,
             &mut self.image,
             &mut self.credentials,
+            &mut self.trust,
             &mut self.runtime,
             &mut self.timeouts,
             &mut self.metrics,

@@ -26,6 +26,7 @@ use crate::registry::Blob;
 use crate::source::Source;
 use crate::stack::Stack;
 use crate::store::{Disk, Ingest, Label, LayerKey, LayerLease, NewImage, Store};
+use crate::trust::Trust;
 
 /// Layers that all pulls together unpack at a time. Each takes two threads and a few megabytes, and
 /// one from the pool of blocking threads, of which there must be some left for starting containers.
@@ -40,6 +41,8 @@ pub(crate) struct Assembler {
     /// Layers that are unpacked at a time on this node.
     pub(crate) unpackers: Arc<Semaphore>,
     pub(crate) config: Arc<Config>,
+    /// Who decides what may be assembled.
+    pub(crate) trust: Arc<Trust>,
 }
 
 /// An image to assemble.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keyring::NodeCredentials;
 use crate::platform::Platform;
+use crate::trust::TrustConfig;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -24,6 +25,8 @@ pub struct Config {
     pub registries_conf: Option<PathBuf>,
     /// The node's own credentials. Read anew on every pull.
     pub credentials: NodeCredentials,
+    /// Which images are accepted. Read anew on every pull, and for every container.
+    pub trust: TrustConfig,
     /// How many layers of one pull are fetched and unpacked at a time.
     pub parallel_layers: usize,
     /// When a connection counts as dead although bytes may still trickle.
@@ -49,6 +52,7 @@ impl Config {
             certs_dirs: Vec::new(),
             registries_conf: None,
             credentials: NodeCredentials::default(),
+            trust: TrustConfig::default(),
             parallel_layers: 3,
             stall: Stall::default(),
             keep_partial: Duration::from_secs(60),

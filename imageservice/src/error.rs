@@ -59,6 +59,15 @@ pub enum Error {
         /// File and line.
         by: String,
     },
+    /// The policy of the node does not accept the image. The first word is the one by which the
+    /// kubelet knows this (cri-api, `pkg/errors`).
+    #[error("SignatureValidationFailed: image {name}: {reason}")]
+    Untrusted {
+        /// The reference, or the digest of an image without a name.
+        name: String,
+        /// Who or what does not accept it.
+        reason: String,
+    },
     /// No image of that name or id is here.
     #[error("image {name} not found")]
     ImageNotFound {

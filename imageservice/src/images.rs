@@ -2,6 +2,8 @@
 
 mod details;
 
+mod admit;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +30,7 @@ use crate::registries_conf;
 use crate::registry::{Memory, Partials};
 use crate::scan::Space;
 use crate::store::{Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray};
+use crate::trust::Trust;
 
 pub use self::details::{ImageLayer, PullInFlight};
 
@@ -99,12 +102,16 @@ impl Images {
         .await?;
         let (flights, config) = (Flights::default(), Arc::new(config));
         let unpackers = Arc::new(Semaphore::new(MAX_UNPACKERS));
-        Ok(Self(Arc::new(Inner {
-            assembler: Assembler { store, tasks, flights, unpackers, config },
+        let trust = Trust::new(config.trust.clone(), store.signatures(), tasks.clone());
+        let trust = Arc::new(trust);
+        let images = Self(Arc::new(Inner {
+            assembler: Assembler { store, tasks, flights, unpackers, config, trust },
             registries: Arc::new(Memory::new(partials)),
             pulls: Mutex::default(),
             cancel,
-        })))
+        }));
+        images.prune_evidence().await?;
+        Ok(images)
     }
 
     /// Pulls an image, or joins the pull of the same reference with the same credentials.
@@ -204,7 +211,10 @@ impl Images {
         let is_here = |name: &String| matches!(self.store().find(name), Ok(Some(_)));
         let name = self.spelt_out(query).into_iter().find(is_here);
         let query = name.unwrap_or_else(|| query.to_owned());
-        self.blocking(move |store| store.remove(&query)).await
+        let evidence = self.evidence_of(&query);
+        let removal = self.blocking(move |store| store.remove(&query)).await?;
+        self.forget_evidence(evidence).await?;
+        Ok(removal)
     }
 
     /// What the layers of all images take on disk, by accounting.

@@ -36,6 +36,7 @@ mod scan;
 mod source;
 mod stack;
 mod store;
+mod trust;
 
 pub use self::accounts::Identity;
 pub use self::config::{Config, Limits, Stall};
@@ -53,3 +54,4 @@ pub use self::pull::{PullOutcome, PullRequest};
 pub use self::reference::{Reference, Target};
 pub use self::scan::Space;
 pub use self::store::{Removal, Rootfs, Snapshot, SnapshotKey, Stray, StrayKind};
+pub use self::trust::{TrustConfig, Verifiers};

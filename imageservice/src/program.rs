@@ -31,6 +31,11 @@ const OURS: [&str; 6] = [
 /// How much of the standard error is kept.
 const COMPLAINT: usize = 1 << 10;
 
+/// How often, and first how long, we wait for a program that is just being written: an installer
+/// replaces it in place. The wait doubles each time, to 620 ms in all.
+const BUSY_RETRIES: u32 = 5;
+const BUSY_WAIT: Duration = Duration::from_millis(20);
+
 /// A program to run.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
@@ -50,10 +55,8 @@ pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     /// Whether it said more than that.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for those who show what was said"))]
     pub(crate) is_cut: bool,
     /// The beginning of its standard error.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for those who show what was said"))]
     pub(crate) stderr: String,
 }
 
@@ -63,7 +66,8 @@ impl Call<'_> {
     /// # Errors
     /// In words, if it cannot be started or has not ended in time. How it ended is no error.
     pub(crate) async fn run(&self) -> Result<Ended, String> {
-        let child = self.spawn().map_err(|e| format!("start {}: {e}", self.path.display()))?;
+        let child =
+            self.spawn().await.map_err(|e| format!("start {}: {e}", self.path.display()))?;
         let mut group = Group(child);
         match timeout(self.deadline, group.converse(&self.stdin, self.limit)).await {
             Ok(ended) => {
@@ -77,7 +81,23 @@ impl Call<'_> {
         }
     }
 
-    fn spawn(&self) -> io::Result<Child> {
+    async fn spawn(&self) -> io::Result<Child> {
+        let mut command = self.command();
+        let mut wait = BUSY_WAIT;
+        for _ in 0..BUSY_RETRIES {
+            match command.spawn() {
+                // There is no event for the end of its being written.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+                spawned => return spawned,
+            }
+        }
+        command.spawn()
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(self.path);
         for name in OURS {
             command.env_remove(name);
@@ -89,8 +109,8 @@ impl Call<'_> {
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
+            .stderr(Stdio::piped());
+        command
     }
 }
 

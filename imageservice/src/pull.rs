@@ -21,6 +21,7 @@ use crate::reference::{Reference, Target};
 use crate::registry::{FetchedDocument, Memory, Registry};
 use crate::source::Source;
 use crate::store::Label;
+use crate::trust::{Description, Evidence, Subject};
 
 /// How many indexes may lead to each other before a manifest must come.
 const MAX_INDEXES: usize = 4;
@@ -73,8 +74,18 @@ pub struct PullOutcome {
 struct Resolved {
     /// Digest of what the reference points to, which may be an index.
     digest: Digest,
+    described: Description,
     manifest_digest: Digest,
     manifest: Manifest,
+}
+
+impl Resolved {
+    /// What there is to decide about.
+    fn subject(&self, reference: &Reference) -> Subject {
+        let mut digests = vec![self.digest.clone(), self.manifest_digest.clone()];
+        digests.dedup();
+        Subject { name: Some(reference.clone()), digests }
+    }
 }
 
 /// Pulls an image. Nothing is visible until all of it is.
@@ -87,6 +98,9 @@ pub(crate) async fn pull(
     let start = Instant::now();
     let locating = locate(assembler, registries, &request);
     let (reference, registry, resolved) = operation.unless_stopped(locating).await?;
+    let subject = resolved.subject(&reference);
+    let evidence = Evidence::Registry(&registry, resolved.described.clone());
+    operation.unless_stopped(assembler.trust.check(&subject, evidence)).await?;
     let label = Label {
         id: resolved.manifest.config.digest.clone().into(),
         manifest_digest: resolved.manifest_digest.clone(),
@@ -178,12 +192,16 @@ async fn resolve(
     let what = format!("manifest {reference}");
     let first = registry.resolve().await?;
     let digest = first.digest.clone();
+    let (media_type, size) = (first.media_type.clone(), first.bytes.len() as u64);
+    let described = Description { media_type, size };
     let mut fetched = first;
     let mut announced = String::new();
     for _ in 0..=MAX_INDEXES {
         let FetchedDocument { bytes, digest: manifest_digest, media_type } = fetched;
         match Document::parse(&bytes, &[&media_type, &announced], &config.limits, &what)? {
-            Document::Image(manifest) => return Ok(Resolved { digest, manifest_digest, manifest }),
+            Document::Image(manifest) => {
+                return Ok(Resolved { digest, described, manifest_digest, manifest });
+            }
             Document::Index(entries) => {
                 let best = choose(&entries, &config.platform, &what)?;
                 fetched = registry.manifest(&best).await?;

@@ -169,7 +169,7 @@ impl Broken {
 }
 
 /// How much of a name a prefix is, up to a separator. `*.example.com` is any host below that.
-fn matching(name: &str, prefix: &str) -> Option<usize> {
+pub(crate) fn matching(name: &str, prefix: &str) -> Option<usize> {
     let end = match prefix.strip_prefix('*') {
         Some(suffix) => {
             let start = name.find(suffix).filter(|start| !name[..*start].contains('/'))?;

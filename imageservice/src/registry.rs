@@ -121,6 +121,17 @@ impl Registry {
         Ok(fetched)
     }
 
+    /// The manifest that a tag of this repository points to, if there is one. It is not what was
+    /// asked for, but something about it.
+    pub(crate) async fn attached(&self, tag: &str) -> Result<Option<Bytes>> {
+        let what = format!("{tag} beside {}", self.reference);
+        match self.document(tag, None, &what).await {
+            Ok(document) => Ok(Some(document.bytes)),
+            Err(Error::NotInRegistry { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A small blob, whole and verified.
     pub(crate) async fn small_blob(&self, descriptor: &Descriptor) -> Result<Bytes> {
         let what = format!("config {}", self.reference.with_digest(descriptor.digest.clone()));

@@ -9,6 +9,7 @@
 //!      records/images/HEX.json   image by config digest, with its layers' numbers
 //!      records/names/HASH.json   tag or digest name, pointing to an image
 //!      records/snapshots/KEY.json  a container's writable layer
+//!      records/signatures/HEX.json  what was good about an image at its pull
 //!      snapshots/KEY/{upper,work}
 //!      trash/                    renamed here, deleted in the background
 //!      quarantine/               what could not be understood at the last start
@@ -107,6 +108,11 @@ impl Store {
     /// The image that a name, id or unambiguous beginning of an id means.
     pub(crate) fn find(&self, query: &str) -> Result<Option<Arc<Image>>> {
         Ok(self.read().find(query)?.map(|found| found.image))
+    }
+
+    /// Where [`crate::trust`] keeps its records.
+    pub(crate) fn signatures(&self) -> PathBuf {
+        self.layout.signatures()
     }
 
     /// What all layers take; exact by accounting.

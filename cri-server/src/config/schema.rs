@@ -148,6 +148,27 @@ section! {
 }
 
 section! {
+    /// Which images may be pulled and run. Files and programs are looked at anew
+    /// at every pull, and for every container.
+    Trust = "trust" {
+        /// What is asked of images, by name: [[image_policy]] with `scope`,
+        /// `require` ("accept", "reject" or "signature"), `keys` and `identity`; see
+        /// docs/IMAGE-POLICY.md. Need not exist. Empty: no policy.
+        policy_file: Option<PathBuf> = Some("/etc/berth/image-policy.toml".into()),
+
+        /// Programs that have to agree, in containerd's convention for image
+        /// verifiers: every file in this directory. Empty: none.
+        verifier_dir: Option<PathBuf> = None,
+
+        /// The most that there may be. More of them refuse every image.
+        max_verifiers: NonZeroUsize = count(10),
+
+        /// Longest run of one of them; then the image is refused.
+        verifier_timeout: Timeout = Timeout::seconds(10),
+    }
+}
+
+section! {
     /// Containers and the processes in them.
     Runtime = "runtime" {
         /// Path of berth-shim. Empty: beside berthd, else in /usr/libexec/berth.

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use berth_imageservice::{Images, NodeCredentials, SnapshotKey, Stall};
+use berth_imageservice::{Images, NodeCredentials, SnapshotKey, Stall, TrustConfig, Verifiers};
 use berth_metrics::Metrics;
 use berth_runtime::cgroup::systemd::Systemd;
 use berth_runtime::cgroup::{Hierarchy, MissingControllers};
@@ -186,6 +186,7 @@ fn image_settings(config: &Config) -> berth_imageservice::Config {
     settings.certs_dirs.clone_from(&image.certs_dirs);
     settings.registries_conf.clone_from(&image.registries_conf);
     settings.credentials = credentials(&config.credentials);
+    settings.trust = trust(&config.trust);
     settings.parallel_layers = image.max_concurrent_downloads.get();
     settings.stall = Stall { window: image.stall_timeout.get(), ..Stall::default() };
     settings.deadline = config.timeouts.pull.get();
@@ -202,6 +203,15 @@ fn credentials(config: &config::Credentials) -> NodeCredentials {
         provider_dirs: config.provider_dirs.clone(),
         timeout: config.timeout.get(),
     }
+}
+
+fn trust(config: &config::Trust) -> TrustConfig {
+    let verifiers = config.verifier_dir.clone().map(|directory| Verifiers {
+        directory,
+        most: config.max_verifiers.get(),
+        timeout: config.verifier_timeout.get(),
+    });
+    TrustConfig { policy_file: config.policy_file.clone(), verifiers }
 }
 
 /// The shim that is configured, the one beside this program, or the installed one.

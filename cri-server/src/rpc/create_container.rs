@@ -26,6 +26,7 @@ pub(super) async fn create_container(
     let (key, fingerprint) = identity::of_container(&request)?;
     let home = sandbox.home().map_err(status::of)?;
     let image = image(node, &request)?;
+    admit(node, &image, &request).await?;
     let id = new_id()?;
     let handler = node.handlers.of_pod(&SandboxOrigin::handler(&sandbox.spec.origin))?;
     let apparmor = node.apparmor_of(&request).await?;
@@ -125,6 +126,13 @@ fn image(node: &Node, request: &CreateContainerRequest) -> Result<Arc<Image>, St
     }
     let found = node.images.find(name).map_err(status::of)?;
     found.ok_or_else(|| Status::not_found(format!("image {name:?} not found: pull it first")))
+}
+
+/// The policy may have changed since the image was pulled.
+async fn admit(node: &Node, image: &Image, request: &CreateContainerRequest) -> Result<(), Status> {
+    let spec = request.config.as_ref().and_then(|config| config.image.clone()).unwrap_or_default();
+    let asked = [spec.user_specified_image.as_str(), &spec.image];
+    node.images.admit(image, &asked).await.map_err(status::of)
 }
 
 /// The container whose processes the new one wants to see.

@@ -17,6 +17,8 @@ impl Classify for berth_imageservice::Error {
             | Self::InvalidArchive { .. }
             | Self::BadUser { .. } => Code::InvalidArgument,
             Self::ImageNotFound { .. } | Self::NotInRegistry { .. } => Code::NotFound,
+            // The only code behind which the kubelet looks for the reason in the message.
+            Self::Untrusted { .. } => Code::Unknown,
             Self::Unauthorized { .. } => Code::Unauthenticated,
             Self::Forbidden { .. } | Self::Blocked { .. } => Code::PermissionDenied,
             Self::Unavailable { .. } => Code::Unavailable,

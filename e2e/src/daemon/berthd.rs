@@ -40,6 +40,8 @@ pub(super) fn config(daemon: &Daemon) -> String {
          registries_conf = \"\"\n\
          [credentials]\n\
          auth_dirs = []\n\
+         [trust]\n\
+         policy_file = \"\"\n\
          [runtime]\n\
          {shim}\
          missing_controllers = \"{missing}\"\n\

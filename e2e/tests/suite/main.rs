@@ -35,6 +35,7 @@ mod images_rootfs;
 mod images_secrets;
 mod images_sources;
 mod images_tools;
+mod images_trust;
 mod limits_cgroup;
 mod logs_files;
 mod network_bridge;

@@ -49,6 +49,7 @@ impl Layout {
             self.images(),
             self.names(),
             self.snapshot_records(),
+            self.signatures(),
             self.snapshots(),
             self.trash(),
             self.quarantine(),
@@ -111,6 +112,11 @@ impl Layout {
 
     pub(super) fn snapshot_record(&self, key: &SnapshotKey) -> PathBuf {
         self.snapshot_records().join(format!("{key}.json"))
+    }
+
+    /// Kept by [`crate::trust`].
+    pub(super) fn signatures(&self) -> PathBuf {
+        self.root.join("records/signatures")
     }
 
     pub(super) fn snapshots(&self) -> PathBuf {
