@@ -1,6 +1,9 @@
 //! The grammar as a table, and properties of everything that parses.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
+use regex::Regex;
 
 use super::*;
 
@@ -134,5 +137,107 @@ proptest! {
         if let Ok(reference) = input.parse::<Reference>() {
             prop_assert!(!reference.path().split('/').any(|part| part.is_empty() || part.starts_with('.')));
         }
+    }
+}
+
+/// The grammar as the distribution project writes it down (`reference/regexp.go`), put together from
+/// the same parts.
+static GRAMMAR: LazyLock<Regex> = LazyLock::new(|| {
+    let label = "(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])";
+    let host = format!(r"(?:{label}(?:\.{label})*|\[(?:[a-fA-F0-9:]+)\])");
+    let component = "[a-z0-9]+(?:(?:[.]|_|__|[-]+)[a-z0-9]+)*";
+    let name = format!("((?:{host}(?::[0-9]+)?/)?{component}(?:/{component})*)");
+    let tag = "([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})";
+    // Of all algorithms that have the form of one, the two that the OCI specification registers.
+    let digest = "(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})";
+    Regex::new(&format!("^{name}(?::{tag})?(?:@{digest})?$")).unwrap()
+});
+
+/// What `ParseDockerRef` makes of a text: the steps of `reference/normalize.go`, by strings.
+fn by_the_book(text: &str) -> Option<String> {
+    let is_id = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if is_id {
+        return None;
+    }
+    let (domain, rest) = match text.split_once('/') {
+        Some((first, rest))
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.to_lowercase() != first =>
+        {
+            (if first == "index.docker.io" { "docker.io" } else { first }, rest.to_owned())
+        }
+        _ => ("docker.io", text.to_owned()),
+    };
+    let is_official = domain == "docker.io" && !rest.contains('/');
+    let rest = if is_official { format!("library/{rest}") } else { rest };
+    let remote = rest.split(':').next().unwrap_or_default();
+    let full = format!("{domain}/{rest}");
+    let found = GRAMMAR.captures(&full).filter(|_| remote.to_lowercase() == remote)?;
+    let path = found[1].strip_prefix(domain)?.strip_prefix('/')?;
+    if path.len() > 255 {
+        return None;
+    }
+    let target = match (found.get(2), found.get(3)) {
+        (_, Some(digest)) => format!("@{}", digest.as_str()),
+        (Some(tag), None) => format!(":{}", tag.as_str()),
+        (None, None) => ":latest".to_owned(),
+    };
+    Some(format!("{}{target}", &found[1]))
+}
+
+/// Texts that are nearly references.
+fn nearly() -> impl Strategy<Value = String> {
+    let digests = [format!("@sha256:{HEX}"), format!("@sha512:{HEX}{HEX}"), HEX.to_owned()];
+    let words = [
+        "localhost",
+        "docker.io",
+        "index.docker.io",
+        "library",
+        "a",
+        "app",
+        "A",
+        "0",
+        "127.0.0.1",
+        "[::1]",
+        "[fe80::1%0]",
+        "[",
+        "]",
+        "::",
+        ":",
+        ":5000",
+        ":v1.0-x_",
+        "/",
+        "//",
+        ".",
+        "..",
+        "-",
+        "--",
+        "_",
+        "__",
+        "___",
+        "@",
+        "@sha256:",
+        "@md5:00",
+        "latest",
+        "\u{e9}",
+        " ",
+        "\n",
+        "%2f",
+        "?",
+    ];
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).chain(digests).collect();
+    let long = prop_oneof![Just("t".repeat(127)), Just("t".repeat(129)), Just("a/".repeat(124))];
+    let word = prop_oneof![24 => prop::sample::select(words), 1 => long];
+    prop::collection::vec(word, 0..9).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn what_parses_and_to_what_is_as_the_book_says(text in nearly()) {
+        let parsed = text.parse::<Reference>().ok().map(|reference| reference.to_string());
+        prop_assert_eq!(parsed, by_the_book(&text), "{}", text);
     }
 }

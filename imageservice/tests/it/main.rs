@@ -8,6 +8,7 @@ mod confinement;
 mod differential;
 mod hostile_archives;
 mod hostile_layers;
+mod http2;
 mod import;
 mod layers;
 mod mirrors;
