@@ -12,8 +12,9 @@ use crate::layer::Chunks;
 use crate::manifest::Descriptor;
 use crate::registry::{Blob, Download, Registry};
 
-/// Chunks between the network and the unpacker; a chunk is what one read gave.
-const CHUNKS_IN_FLIGHT: usize = 16;
+/// Chunks between the network and the unpacker, whose pipe holds more; a chunk is what one read gave,
+/// up to 400 KiB.
+const CHUNKS_IN_FLIGHT: usize = 4;
 /// How often a layer is begun, at the most: mirrors that lie are found out one by one.
 const ATTEMPTS: u32 = 8;
 

@@ -10,7 +10,7 @@ use crate::digest::{Algorithm, Digest, Hasher};
 /// Bytes of one buffer.
 const BUFFER: usize = 256 << 10;
 /// Buffers that there are.
-const BUFFERS: usize = 6;
+const BUFFERS: usize = 4;
 
 /// Makes a pipe whose reading end hashes what comes.
 pub(crate) fn pipe(algorithm: Algorithm) -> (PipeWriter, PipeReader) {

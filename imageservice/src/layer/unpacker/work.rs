@@ -19,7 +19,7 @@ use crate::layer::tar::TarReader;
 use crate::layer::unpack::{Workspace, corrupt, unreadable};
 
 /// Compressed bytes that are read at once.
-const INPUT: usize = 256 << 10;
+const INPUT: usize = 64 << 10;
 
 /// Unpacks what comes on standard input, and reports on standard output.
 pub(super) fn run(order: &Order) -> ExitCode {
