@@ -13,6 +13,7 @@ use berth_e2e::process;
 use berth_e2e::registry::scripted::{Act, Scripted};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 /// How long one case may take: five attempts with their pauses, or three stalls.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,6 +51,7 @@ pub(crate) struct Trap {
     pub(crate) other: Scripted,
     /// Host and port of who speaks, and no TLS.
     plain: String,
+    _tasks: JoinSet<()>,
     pub(crate) image: Image,
     pub(crate) reference: String,
 }
@@ -60,7 +62,9 @@ impl Trap {
         let image = usual()?;
         let reference = registry.add("trap/usual:1", &image)?;
         other.add("trap/usual:1", &image)?;
-        Ok(Self { registry, other, plain: plain_host().await?, image, reference })
+        let mut tasks = JoinSet::new();
+        let plain = plain_host(&mut tasks).await?;
+        Ok(Self { registry, other, plain, _tasks: tasks, image, reference })
     }
 
     /// Takes all traps away, and pulls.
@@ -84,10 +88,10 @@ impl Trap {
 }
 
 /// A host that greets in plain words and hears everybody out, as mail servers do.
-async fn plain_host() -> Result<String> {
+async fn plain_host(tasks: &mut JoinSet<()>) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let host = listener.local_addr()?.to_string();
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             // Who hangs up has heard enough.
             drop(stream.write_all(b"220 ready\r\n").await);
