@@ -8,7 +8,7 @@
 pub mod container;
 mod devices;
 mod identity;
-mod mounts;
+pub mod mounts;
 mod network;
 mod process;
 mod resources;

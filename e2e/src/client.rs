@@ -10,6 +10,7 @@ mod exec;
 mod images;
 mod logs;
 mod pod;
+mod volume;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -26,6 +27,7 @@ pub use exec::Output;
 pub use k8s_cri::v1 as cri;
 pub use logs::{LogLine, parse_logs};
 pub use pod::{Pod, PodSpec, pod};
+pub use volume::{ImageMount, image_mount};
 
 /// Largest message that is accepted, in bytes; the kubelet's own limit.
 const MESSAGE: usize = 16 << 20;

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
+use crate::artifact::Form;
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::digest::Digest;
@@ -137,9 +138,10 @@ impl Assembler {
             let stack = Stack::new(store.open_trees(layers.iter().rev())?);
             let accounts = Accounts::load(&stack, limit)
                 .map_err(|e| Error::storage("read users of", &recipe.title, e))?;
-            let Recipe { label, configuration, .. } = recipe;
+            let Recipe { label, configuration, manifest, .. } = recipe;
+            let is_artifact = manifest.artifact.is_some();
             let raw_config = configuration.raw;
-            store.publish(NewImage { label, raw_config, layers, accounts, disk })
+            store.publish(NewImage { label, raw_config, is_artifact, layers, accounts, disk })
         })
         .await
     }
@@ -215,11 +217,15 @@ impl Job<'_> {
     /// An error comes with what was downloaded, which knows who is behind it.
     async fn fetch_once(&self, index: usize) -> Result<Obtained, (Error, Option<Arc<Blob>>)> {
         let descriptor = &self.recipe.manifest.layers[index];
+        let form = self.form(index).map_err(|error| (error, None))?;
         let expected = Expected {
             what: self.name(index),
             digest: descriptor.digest.clone(),
             size: descriptor.size,
-            diff_id: self.recipe.configuration.diff_ids[index].clone(),
+            diff_id: match &form {
+                Form::Layer(diff_id) => Some(diff_id.clone()),
+                Form::Archive | Form::File(_) => None,
+            },
         };
         let meter = self.operation.progress.meter(index);
         meter.enter(LayerPhase::Fetching);
@@ -239,7 +245,7 @@ impl Job<'_> {
         });
         let blob = delivery.as_ref().map(|delivery| Arc::clone(delivery.blob()));
         let unpacking = async {
-            let (ingest, debts) = self.unpack(expected, chunks, meter).await?;
+            let (ingest, debts) = self.unpack(expected, form, chunks, meter).await?;
             if !debts.is_empty() {
                 return Ok(Obtained::Owing { ingest, debts });
             }
@@ -268,6 +274,7 @@ impl Job<'_> {
     async fn unpack(
         &self,
         expected: Expected,
+        form: Form,
         chunks: Chunks,
         meter: LayerMeter,
     ) -> Result<(Arc<Ingest>, Debts)> {
@@ -277,7 +284,16 @@ impl Job<'_> {
         blocking(tasks, move || {
             let ingest = store.begin_layer()?;
             let place = ingest.path();
-            let debts = layer::unpack(&expected, chunks, meter, &place, &config, &operation)?;
+            let debts = match form {
+                Form::Layer(_) | Form::Archive => {
+                    layer::unpack(&expected, chunks, meter, &place, &config, &operation)?
+                }
+                Form::File(path) => {
+                    let root = ingest.open_tree()?;
+                    layer::write_file(&expected, &path, chunks, meter, root, &config.limits)?;
+                    Debts::default()
+                }
+            };
             fail::fail_point!("image.pull.unpacked");
             Ok((Arc::new(ingest), debts))
         })
@@ -323,6 +339,14 @@ impl Job<'_> {
     ) -> Result<Arc<LayerLease>> {
         let diff_id = self.recipe.configuration.diff_ids[index].clone();
         blocking(&self.assembler.tasks, move || Ok(Arc::new(ingest.finish(key, diff_id)?))).await
+    }
+
+    fn form(&self, index: usize) -> Result<Form> {
+        let diff_id = &self.recipe.configuration.diff_ids[index];
+        self.recipe.manifest.form(index, diff_id).map_err(|reason| Error::InvalidManifest {
+            what: self.name(index),
+            reason: reason.to_owned(),
+        })
     }
 
     /// How messages call a layer.

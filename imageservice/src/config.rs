@@ -87,7 +87,7 @@ pub struct Limits {
     pub document: u64,
     /// Descriptors in one index or manifest.
     pub descriptors: usize,
-    /// Layers of an image; overlayfs on Linux 6.1 takes its options in one page.
+    /// Layers of an image; overlayfs takes no more than 500 (`OVL_MAX_STACK`).
     pub layers: usize,
     /// Uncompressed bytes of a layer, holes of sparse files included.
     pub layer: u64,
@@ -108,7 +108,7 @@ impl Default for Limits {
         Self {
             document: 4 * MIB,
             descriptors: 512,
-            layers: 127,
+            layers: 500,
             layer: 64 * GIB,
             ratio_grace: 64 * MIB,
             ratio: 1000,

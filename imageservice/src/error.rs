@@ -224,6 +224,16 @@ pub enum Error {
         /// Why it cannot be used.
         reason: String,
     },
+    /// A path in an image at which there is no directory to be mounted.
+    #[error("mount {path:?} of image {image}: {reason}")]
+    BadSubPath {
+        /// The image.
+        image: String,
+        /// The path.
+        path: String,
+        /// What is there instead, or what is wrong with the path.
+        reason: String,
+    },
     /// Something is used in a way that forbids the request.
     #[error("{what} is in use: {by}")]
     InUse {

@@ -69,6 +69,7 @@ pub(crate) struct ImageCore {
     pub(crate) id: ImageId,
     pub(crate) manifest_digest: Digest,
     pub(crate) raw_config: String,
+    pub(crate) is_artifact: bool,
     pub(crate) config: ImageConfiguration,
     /// Numbers of the layers, top first, each once.
     pub(crate) layers: Vec<u64>,
@@ -117,12 +118,18 @@ impl Image {
         self.core.size
     }
 
-    /// The image configuration.
+    /// The image configuration; an empty one for an artifact.
     pub fn config(&self) -> &ImageConfiguration {
         &self.core.config
     }
 
-    /// The image configuration as the very bytes whose digest is the id.
+    /// Whether it is an artifact: no root file system of a container, but files to be mounted.
+    pub fn is_artifact(&self) -> bool {
+        self.core.is_artifact
+    }
+
+    /// The very bytes whose digest is the id: the image configuration or, of an artifact, the
+    /// manifest.
     pub fn raw_config(&self) -> &str {
         &self.core.raw_config
     }

@@ -29,7 +29,7 @@ use crate::reference::Reference;
 use crate::registries_conf;
 use crate::registry::{Memory, Partials};
 use crate::scan::Space;
-use crate::store::{Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray};
+use crate::store::{Prepared, Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray, VolumeRequest};
 use crate::trust::Trust;
 
 pub use self::details::{ImageLayer, PullInFlight};
@@ -229,8 +229,23 @@ impl Images {
     /// [`ImageNotFound`](crate::Error::ImageNotFound); [`InUse`](crate::Error::InUse) if the key is
     /// that of a snapshot of another image.
     pub async fn prepare(&self, image: &ImageId, key: &SnapshotKey) -> Result<Rootfs> {
-        let (image, key) = (image.clone(), key.clone());
-        self.blocking(move |store| store.prepare(&image, &key)).await
+        Ok(self.prepare_with(image, key, &[]).await?.rootfs)
+    }
+
+    /// As [`Images::prepare`], and finds the volumes that are mounted into the container: their
+    /// layers stay as long as the container's.
+    ///
+    /// # Errors
+    /// As [`Images::prepare`], also of the images of volumes;
+    /// [`BadSubPath`](crate::Error::BadSubPath).
+    pub async fn prepare_with(
+        &self,
+        image: &ImageId,
+        key: &SnapshotKey,
+        volumes: &[VolumeRequest],
+    ) -> Result<Prepared> {
+        let (image, key, volumes) = (image.clone(), key.clone(), volumes.to_vec());
+        self.blocking(move |store| store.prepare(&image, &key, &volumes)).await
     }
 
     /// Throws the writable layer of a container away. What is not there is gone already. Nothing

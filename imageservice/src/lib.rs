@@ -10,6 +10,7 @@
 //! answered as directories, and whoever runs the container mounts them.
 
 mod accounts;
+mod artifact;
 mod assemble;
 mod blocking;
 mod config;
@@ -37,6 +38,7 @@ mod source;
 mod stack;
 mod store;
 mod trust;
+mod volume;
 
 pub use self::accounts::Identity;
 pub use self::config::{Config, Limits, Stall};
@@ -53,5 +55,7 @@ pub use self::progress::{LayerPhase, LayerProgress, Phase, Progress, ProgressRep
 pub use self::pull::{PullOutcome, PullRequest};
 pub use self::reference::{Reference, Target};
 pub use self::scan::Space;
-pub use self::store::{Removal, Rootfs, Snapshot, SnapshotKey, Stray, StrayKind};
+pub use self::store::{
+    Prepared, Removal, Rootfs, Snapshot, SnapshotKey, Stray, StrayKind, Volume, VolumeRequest,
+};
 pub use self::trust::{TrustConfig, Verifiers};

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
 
+use crate::artifact;
 use crate::config::Limits;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -37,12 +38,14 @@ pub(crate) struct Descriptor {
     pub(crate) annotations: HashMap<String, String>,
 }
 
-/// An image of one platform.
+/// An image of one platform, or an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub(crate) config: Descriptor,
     /// Bottom first.
     pub(crate) layers: Vec<Descriptor>,
+    /// The manifest's very bytes, if it is no image but an artifact.
+    pub(crate) artifact: Option<String>,
 }
 
 /// What a reference can lead to.
@@ -102,25 +105,29 @@ impl Document {
             return Err(too_large(what, format!("at most {} descriptors", limits.descriptors)));
         }
         match raw.config {
-            Some(config) => Manifest { config, layers }.checked(limits, what).map(Self::Image),
+            Some(config) => {
+                let manifest = Manifest { config, layers, artifact: None };
+                manifest.checked(bytes, limits, what).map(Self::Image)
+            }
             None => Ok(Self::Index(manifests)),
         }
     }
 }
 
 impl Manifest {
-    fn checked(self, limits: &Limits, what: &str) -> Result<Self> {
-        if ![OCI_CONFIG, DOCKER_CONFIG].contains(&self.config.media_type.as_str()) {
-            let reason = format!("not an image, its config is a {:?}", self.config.media_type);
-            return Err(unsupported(what, reason));
-        }
-        if self.config.size > limits.document {
+    fn checked(mut self, bytes: &[u8], limits: &Limits, what: &str) -> Result<Self> {
+        let is_image = [OCI_CONFIG, DOCKER_CONFIG].contains(&self.config.media_type.as_str());
+        if !is_image {
+            let raw = std::str::from_utf8(bytes).map_err(|e| invalid(what, e))?;
+            self.artifact = Some(raw.to_owned());
+            self.layers.retain(|layer| layer.media_type != artifact::EMPTY);
+        } else if self.config.size > limits.document {
             return Err(too_large(what, format!("a config of at most {} bytes", limits.document)));
         }
         if self.layers.len() > limits.layers {
             return Err(too_large(what, format!("at most {} layers", limits.layers)));
         }
-        match self.layers.iter().find(|layer| !is_layer(&layer.media_type)) {
+        match self.layers.iter().find(|layer| is_image && !is_layer(&layer.media_type)) {
             Some(layer) => {
                 let reason = format!("layer {} is a {:?}", layer.digest, layer.media_type);
                 Err(unsupported(what, reason))
@@ -180,7 +187,7 @@ pub(crate) fn candidates(index: &[Descriptor], platform: &Platform) -> Vec<Descr
 
 /// Whether a media type names a layer tarball, compressed or not. Which compression it has is told
 /// by its first bytes.
-fn is_layer(media_type: &str) -> bool {
+pub(crate) fn is_layer(media_type: &str) -> bool {
     let Some((base, suffix)) = media_type.split_once(".tar") else { return false };
     let is_base = matches!(
         base,

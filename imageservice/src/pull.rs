@@ -102,7 +102,7 @@ pub(crate) async fn pull(
     let evidence = Evidence::Registry(&registry, resolved.described.clone());
     operation.unless_stopped(assembler.trust.check(&subject, evidence)).await?;
     let label = Label {
-        id: resolved.manifest.config.digest.clone().into(),
+        id: resolved.manifest.id(),
         manifest_digest: resolved.manifest_digest.clone(),
         names: names(&reference, &resolved.digest),
         pinned: request.pinned,
@@ -110,12 +110,16 @@ pub(crate) async fn pull(
     if let Some(outcome) = relabel(assembler, &label, &resolved, start).await? {
         return Ok(outcome);
     }
-    let config = &resolved.manifest.config;
-    let raw_config = operation.unless_stopped(registry.small_blob(config)).await?;
-    let what = format!("config {} of {reference}", config.digest);
     let layers = resolved.manifest.layers.len();
-    let configuration =
-        Configuration::parse(raw_config.into(), layers, &assembler.config.platform, &what)?;
+    let configuration = match resolved.manifest.stand_in() {
+        Some(stand_in) => stand_in,
+        None => {
+            let config = &resolved.manifest.config;
+            let raw = operation.unless_stopped(registry.small_blob(config)).await?;
+            let what = format!("config {} of {reference}", config.digest);
+            Configuration::parse(raw.into(), layers, &assembler.config.platform, &what)?
+        }
+    };
     let title = reference.to_string();
     let recipe = Recipe { title, label, manifest: resolved.manifest, configuration };
     let resolving = start.elapsed();

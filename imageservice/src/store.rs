@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! ROOT/lock                      fcntl(2) lock: one process at a time
-//!      layers/N/{fs,layer.json}  an unpacked layer; N is short, so that 127 lower directories fit
-//!                                into the one page of mount options that Linux 6.1 takes
+//!      layers/N/{fs,layer.json}  an unpacked layer; N is short, as `fsconfig(2)` and the one page of
+//!                                mount options that Linux 6.1 takes would have it
 //!      ingest/N/                 one that is being unpacked, or an archive that is being imported
 //!      partial/                  the beginnings of large layers that come slowly
 //!      records/images/HEX.json   image by config digest, with its layers' numbers
@@ -51,7 +51,7 @@ use self::janitor::Janitor;
 pub(crate) use self::layers::{Ingest, LayerLease};
 use self::layout::Layout;
 pub(crate) use self::publish::{Label, NewImage};
-pub use self::snapshots::{Rootfs, Snapshot, SnapshotKey};
+pub use self::snapshots::{Prepared, Rootfs, Snapshot, SnapshotKey, Volume, VolumeRequest};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::scan::Space;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use berth_imageservice::{Image, Images};
+use berth_imageservice::{Image, ImageId, Images, VolumeRequest};
 use berth_runtime::containers::{Containers, State};
 use berth_runtime::spec::Member;
 use berth_sandbox::Sandbox;
@@ -15,6 +15,7 @@ use crate::node::{ContainerOrigin, Node, SandboxOrigin, new_id, now, snapshot_ke
 use crate::ops::{Handle, Operation};
 use crate::status;
 use crate::translate::container::{self, Translated};
+use crate::translate::mounts::ImageVolume;
 
 pub(super) async fn create_container(
     node: &Node,
@@ -54,6 +55,7 @@ pub(super) async fn create_container(
             now: now(),
         },
     )?;
+    let source = Source { image: image.id().clone(), volumes: volumes(node, &translated.volumes)? };
     let origin = ContainerOrigin {
         request: Some(request),
         image_id: image.id().to_string(),
@@ -68,7 +70,7 @@ pub(super) async fn create_container(
     let (undo, work_id) = (maker.clone(), id.clone());
     let work = async move |handle: Handle| {
         let _making = making;
-        maker.make(&work_id, &image, translated, origin, &sandbox, &handle).await
+        maker.make(&work_id, &source, translated, origin, &sandbox, &handle).await
     };
     let remove = move |id: String| {
         let undo = undo.clone();
@@ -76,6 +78,12 @@ pub(super) async fn create_container(
     };
     let container_id = node.ops.create(operation, id, work, remove).await?;
     Ok(CreateContainerResponse { container_id })
+}
+
+/// The images that a container is made of.
+struct Source {
+    image: ImageId,
+    volumes: Vec<VolumeRequest>,
 }
 
 #[derive(Clone)]
@@ -88,7 +96,7 @@ impl Maker {
     async fn make(
         &self,
         id: &str,
-        image: &Image,
+        source: &Source,
         translated: Translated,
         origin: ContainerOrigin,
         sandbox: &Sandbox,
@@ -96,11 +104,12 @@ impl Maker {
     ) -> Result<(), Status> {
         let shim = sandbox.home().map_err(status::of)?.shim;
         handle.stage("snapshot");
-        let rootfs =
-            self.images.prepare(image.id(), &snapshot_key(id)?).await.map_err(status::of)?;
+        let key = snapshot_key(id)?;
+        let prepared = self.images.prepare_with(&source.image, &key, &source.volumes).await;
+        let prepared = prepared.map_err(of_volume)?;
         fail_point!("container.create.snapshot");
         handle.stage("container");
-        let spec = translated.with_rootfs(rootfs, &origin);
+        let spec = translated.with_rootfs(&prepared, &origin);
         match self.containers.create(spec, shim).await {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -125,7 +134,40 @@ fn image(node: &Node, request: &CreateContainerRequest) -> Result<Arc<Image>, St
         return Err(Status::invalid_argument("config.image.image is missing"));
     }
     let found = node.images.find(name).map_err(status::of)?;
-    found.ok_or_else(|| Status::not_found(format!("image {name:?} not found: pull it first")))
+    let found = found
+        .ok_or_else(|| Status::not_found(format!("image {name:?} not found: pull it first")))?;
+    if found.is_artifact() {
+        let why = format!("{name:?} is an artifact, which has no root file system");
+        return Err(Status::failed_precondition(why));
+    }
+    Ok(found)
+}
+
+/// What begins a message about an image volume: the kubelet looks for it.
+const VOLUME: &str = "ImageVolumeMountFailed";
+
+fn volumes(node: &Node, asked: &[ImageVolume]) -> Result<Vec<VolumeRequest>, Status> {
+    let find = |volume: &ImageVolume| {
+        let name = &volume.image;
+        let found = node.images.find(name).map_err(of_volume)?;
+        let missing = || {
+            let why = format!("{VOLUME}: image {name:?} not found: pull it first");
+            Status::not_found(why)
+        };
+        let image = found.ok_or_else(missing)?.id().clone();
+        Ok(VolumeRequest { image, sub_path: volume.sub_path.clone() })
+    };
+    asked.iter().map(find).collect()
+}
+
+/// What is wrong with a snapshot; with what begins, if it is a volume.
+fn of_volume(error: berth_imageservice::Error) -> Status {
+    let is_path = matches!(error, berth_imageservice::Error::BadSubPath { .. });
+    let status = status::of(error);
+    match is_path {
+        true => Status::new(status.code(), format!("{VOLUME}: {}", status.message())),
+        false => status,
+    }
 }
 
 /// The policy may have changed since the image was pulled.

@@ -15,6 +15,7 @@ impl Classify for berth_imageservice::Error {
             | Self::InvalidCredentials { .. }
             | Self::AmbiguousId { .. }
             | Self::InvalidArchive { .. }
+            | Self::BadSubPath { .. }
             | Self::BadUser { .. } => Code::InvalidArgument,
             Self::ImageNotFound { .. } | Self::NotInRegistry { .. } => Code::NotFound,
             // The only code behind which the kubelet looks for the reason in the message.

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use berth_imageservice::{Identity, Image, Rootfs};
+use berth_imageservice::{Identity, Image, Prepared, Rootfs};
 use berth_runtime::containers::{ContainerSpec, LogPlace};
 use berth_runtime::spec::{Member, Rootfs as RuntimeRootfs};
 use berth_sandbox::{Home, NetworkMode, PodUsers, SandboxSpec};
@@ -18,6 +18,7 @@ use crate::api::runtime::{
 };
 use crate::node::{ContainerOrigin, Handler};
 
+use super::mounts::ImageVolume;
 use super::seccomp::{self, Seccomp};
 use super::signal::stop_signal;
 use super::{
@@ -58,8 +59,10 @@ pub struct Context<'a> {
 /// A container that can be created once it has a root file system.
 #[derive(Debug)]
 pub struct Translated {
-    /// Its root file system and its origin are still to come.
+    /// Its root file system, what is at its images' mounts, and its origin are still to come.
     spec: ContainerSpec,
+    /// The images that are mounted into it.
+    pub volumes: Vec<ImageVolume>,
 }
 
 /// Translates a request.
@@ -83,6 +86,7 @@ pub fn translate(
     security::check_privileged(&security, context.pod)?;
     check_users(&security, context.sandbox)?;
     let seccomp = seccomp::of(&security, context.seccomp_profile)?;
+    let default_seccomp = seccomp == Seccomp::Default;
     let identity = identity::of(&security, context.image)?;
     check_identity(&identity, context.sandbox)?;
     let hostname = &context.sandbox.hostname;
@@ -96,11 +100,12 @@ pub fn translate(
     let cgroup = cgroup.map_err(|error| invalid("the sandbox's cgroup", error))?;
     let log = log_place(&context.pod.log_directory, &config.log_path)?;
     let stop_signal = stop_signal(config.stop_signal, of_image.as_deref())?;
+    let (oci, volumes) = oci(config, &security, &identity, seccomp, context)?;
     let spec = ContainerSpec {
         id: context.id.to_owned(),
         sandbox: context.sandbox.id.clone(),
-        default_seccomp: seccomp == Seccomp::Default,
-        oci: oci(config, &security, &identity, seccomp, context)?,
+        default_seccomp,
+        oci,
         env,
         rootfs: RuntimeRootfs::Directory("/".into()),
         runtime: context.handler.runtime.clone(),
@@ -112,7 +117,7 @@ pub fn translate(
         origin: Vec::new(),
         created_at: context.now,
     };
-    Ok(Translated { spec })
+    Ok(Translated { spec, volumes })
 }
 
 /// What not every runtime can do, and some would leave out without a word.
@@ -166,14 +171,22 @@ fn check_identity(identity: &Identity, sandbox: &SandboxSpec) -> Result<(), Stat
 }
 
 impl Translated {
-    /// The specification, with a root file system, and with what the caller wants to find again.
+    /// The specification, with what was prepared for it: a root file system, and `prepared.volumes`
+    /// for `self.volumes`; and with what the caller wants to find again.
     #[must_use]
-    pub fn with_rootfs(self, rootfs: Rootfs, origin: &ContainerOrigin) -> ContainerSpec {
-        let Rootfs { lowers, upper, work } = rootfs;
+    pub fn with_rootfs(self, prepared: &Prepared, origin: &ContainerOrigin) -> ContainerSpec {
+        let Self { mut spec, volumes } = self;
+        let mut list = spec.oci.mounts().clone().unwrap_or_default();
+        for (asked, found) in volumes.iter().zip(&prepared.volumes) {
+            let mount = list.iter_mut().find(|mount| *mount.destination() == asked.destination);
+            mount.into_iter().for_each(|mount| mounts::fill(mount, &found.lowers));
+        }
+        spec.oci.set_mounts(Some(list));
+        let Rootfs { lowers, upper, work } = prepared.rootfs.clone();
         ContainerSpec {
             rootfs: RuntimeRootfs::Overlay { lowers, upper, work },
             origin: origin.encode_to_vec(),
-            ..self.spec
+            ..spec
         }
     }
 }
@@ -184,7 +197,7 @@ fn oci(
     identity: &Identity,
     seccomp: Seccomp,
     context: &Context<'_>,
-) -> Result<Spec, Status> {
+) -> Result<(Spec, Vec<ImageVolume>), Status> {
     let process = oci_process(config, security, identity, context)?;
     let mut linux = oci_linux(config, security, context)?;
     if let Seccomp::Profile(profile) = seccomp {
@@ -211,7 +224,7 @@ fn oci(
         .set_process(Some(process))
         .set_linux(Some(linux))
         .set_mounts(Some(mounts.list));
-    Ok(spec)
+    Ok((spec, mounts.volumes))
 }
 
 fn oci_process(

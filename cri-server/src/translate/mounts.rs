@@ -1,5 +1,7 @@
 //! What is mounted into a container.
 
+mod image;
+
 use std::path::{Component, Path, PathBuf};
 
 use berth_runtime::host::{Mounts as HostMounts, Sharing, bind_source};
@@ -13,11 +15,16 @@ use crate::status;
 use super::users::{self, Owners};
 use super::{invalid, unsupported};
 
+pub use image::ImageVolume;
+pub(super) use image::fill;
+use image::{image_mount, image_of};
+
 /// Mounts, and the propagation that the root needs for them.
 #[derive(Debug)]
 pub(super) struct Mounts {
     pub(super) list: Vec<OciMount>,
     pub(super) root_propagation: Option<String>,
+    pub(super) volumes: Vec<ImageVolume>,
 }
 
 /// What mounts depend on besides the request.
@@ -44,6 +51,7 @@ pub(super) fn of(mounts: &[Mount], context: &Context<'_>) -> Result<Mounts, Stat
             .map(|(_, mount)| mount),
     );
     let mut root_propagation = None;
+    let mut volumes = Vec::new();
     let mut asked: Vec<_> = mounts.iter().enumerate().collect();
     // All of them before the first source is made.
     for (index, mount) in &asked {
@@ -53,9 +61,20 @@ pub(super) fn of(mounts: &[Mount], context: &Context<'_>) -> Result<Mounts, Stat
     asked.sort_by_key(|(_, mount)| Path::new(&mount.container_path).components().count());
     for (index, mount) in asked {
         list.retain(|known| known.destination() != Path::new(&clean(&mount.container_path)));
+        if let Some(image) = image_of(mount) {
+            let of_image = image_mount(index, mount, context.users)?;
+            let (image, sub_path) = (image.to_owned(), mount.image_sub_path.clone());
+            volumes.push(ImageVolume {
+                image,
+                sub_path,
+                destination: of_image.destination().clone(),
+            });
+            list.push(of_image);
+            continue;
+        }
         list.push(client_mount(index, mount, context.users, &mut root_propagation)?);
     }
-    Ok(Mounts { list, root_propagation })
+    Ok(Mounts { list, root_propagation, volumes })
 }
 
 /// File systems that the kernel makes up. Privileged containers may write to them.
@@ -97,8 +116,12 @@ fn pod_mounts(context: &Context<'_>) -> Vec<(&'static str, OciMount)> {
 fn check(index: usize, mount: &Mount) -> Result<(), Status> {
     let field = |name: &str| format!("config.mounts[{index}].{name}");
     refuse_unsupported(index, mount)?;
-    for (name, path) in [("container_path", &mount.container_path), ("host_path", &mount.host_path)]
-    {
+    let host_path = match (image_of(mount), mount.host_path.as_str()) {
+        (None, path) => Some(("host_path", path)),
+        (Some(_), "") => None,
+        (Some(_), _) => return Err(invalid(&field("host_path"), "is set beside an image")),
+    };
+    for (name, path) in [("container_path", &*mount.container_path)].into_iter().chain(host_path) {
         if !Path::new(path).is_absolute() {
             return Err(invalid(&field(name), format!("{path:?} is not absolute")));
         }
@@ -110,6 +133,13 @@ fn check(index: usize, mount: &Mount) -> Result<(), Status> {
         }
     }
     let propagation = propagation(index, mount)?;
+    if image_of(mount).is_none() && !mount.image_sub_path.is_empty() {
+        return Err(invalid(&field("image_sub_path"), "is set without an image"));
+    }
+    if image_of(mount).is_some() && propagation != MountPropagation::PropagationPrivate {
+        let why = "of an image is private: nothing is ever mounted in it";
+        return Err(invalid(&field("propagation"), why));
+    }
     if mount.recursive_read_only
         && !(mount.readonly && propagation == MountPropagation::PropagationPrivate)
     {
@@ -185,8 +215,7 @@ fn propagate(
 
 fn refuse_unsupported(index: usize, mount: &Mount) -> Result<(), Status> {
     let unsupported_parts = [
-        ("an image", mount.image.as_ref().is_some_and(|image| !image.image.is_empty())),
-        ("mount_options", !mount.mount_options.is_empty()),
+        ("mount_options", !mount.mount_options.is_empty() && image_of(mount).is_none()),
         ("selinux_relabel", mount.selinux_relabel && super::security::selinux_is_on()),
     ];
     match unsupported_parts.iter().find(|(_, present)| *present) {
@@ -235,6 +264,11 @@ mod tests {
 
     fn asked(container: &str, host: &str) -> Mount {
         Mount { container_path: container.into(), host_path: host.into(), ..Default::default() }
+    }
+
+    fn image(container: &str, sub_path: &str) -> Mount {
+        let spec = crate::api::runtime::ImageSpec { image: "i".into(), ..Default::default() };
+        Mount { image: Some(spec), image_sub_path: sub_path.into(), ..asked(container, "") }
     }
 
     fn destinations(mounts: &Mounts) -> Vec<&Path> {
@@ -289,15 +323,18 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_named() {
         let rro = Mount { recursive_read_only: true, ..asked("/a", "/tmp") };
-        let image = Mount {
-            image: Some(crate::api::runtime::ImageSpec { image: "i".into(), ..Default::default() }),
-            ..asked("/a", "/tmp")
-        };
+        let twice = Mount { host_path: "/tmp".into(), ..image("/a", "") };
+        let without = Mount { image_sub_path: "x".into(), ..asked("/a", "/tmp") };
+        let shared = Mount { propagation: 2, ..image("/a", "") };
+        let writable = Mount { mount_options: vec!["rw".into()], ..image("/a", "") };
         for (mount, words) in [
             (asked("a", "/tmp"), "config.mounts[0].container_path \"a\" is not absolute"),
             (asked("/a", "tmp"), "config.mounts[0].host_path \"tmp\" is not absolute"),
             (rro, "config.mounts[0].recursive_read_only needs a read-only mount"),
-            (image, "an image in config.mounts[0] is not supported"),
+            (twice, "config.mounts[0].host_path is set beside an image"),
+            (without, "config.mounts[0].image_sub_path is set without an image"),
+            (shared, "config.mounts[0].propagation of an image is private"),
+            (writable, "config.mounts[0].mount_options \"rw\" is no option of an image"),
         ] {
             let status = translated(&[mount]).unwrap_err();
             assert!(status.message().starts_with(words), "{}", status.message());

@@ -14,7 +14,7 @@ use k8s_cri::v1::{
 use serde_json::Value;
 use tonic::Status;
 
-use super::{Client, LogLine, Pod, parse_logs};
+use super::{Client, ImageMount, LogLine, Pod, parse_logs};
 use crate::wait;
 
 /// How long a container may take to get into a state that a test waits for. Generous, because a
@@ -26,6 +26,7 @@ const STATE: Duration = Duration::from_secs(60);
 pub struct ContainerSpec {
     /// What the daemon is sent; free for a test to change, also to nonsense.
     pub config: ContainerConfig,
+    images: Vec<ImageMount>,
 }
 
 /// A container called `name`, which logs to `NAME.log`.
@@ -37,7 +38,7 @@ pub fn container(name: &str) -> ContainerSpec {
         linux: Some(Default::default()),
         ..Default::default()
     };
-    ContainerSpec { config }
+    ContainerSpec { config, images: Vec::new() }
 }
 
 impl ContainerSpec {
@@ -99,6 +100,12 @@ impl ContainerSpec {
         self.with(|config| config.mounts.push(mount))
     }
 
+    /// Mounts an image.
+    pub fn image_mount(mut self, mount: ImageMount) -> Self {
+        self.images.push(mount);
+        self
+    }
+
     /// Limits memory, in bytes.
     pub fn memory(self, bytes: i64) -> Self {
         self.resources(|resources| resources.memory_limit_in_bytes = bytes)
@@ -139,12 +146,16 @@ impl Pod {
         let spec = spec.security(|security| {
             security.namespace_options = security.namespace_options.take().or(of_pod);
         });
+        let images = spec.images;
         let request = CreateContainerRequest {
             pod_sandbox_id: self.id.clone(),
             config: Some(spec.config),
             sandbox_config: Some(self.config.clone()),
         };
-        let answer = self.client.runtime().create_container(request).await?.into_inner();
+        let answer = match images.is_empty() {
+            true => self.client.runtime().create_container(request).await?.into_inner(),
+            false => self.client.create_with_images(&request, images).await?,
+        };
         Ok(Container { client: self.client.clone(), id: answer.container_id, log })
     }
 

@@ -47,13 +47,17 @@ fn recipe(archive: &Archive, entry: &Descriptor, config: &Config) -> Result<Reci
     for layer in &manifest.layers {
         archive.has_blob(layer.digest.clone(), &blob(&layer.digest));
     }
-    let what = format!("config {} of {title}", manifest.config.digest);
-    let raw = verified(archive, &manifest.config, config, &what)?;
-    let layers = manifest.layers.len();
-    let configuration = Configuration::parse(raw, layers, &config.platform, &what)?;
+    let configuration = match manifest.stand_in() {
+        Some(stand_in) => stand_in,
+        None => {
+            let what = format!("config {} of {title}", manifest.config.digest);
+            let raw = verified(archive, &manifest.config, config, &what)?;
+            Configuration::parse(raw, manifest.layers.len(), &config.platform, &what)?
+        }
+    };
     let digests: Vec<_> = names.iter().map(|name| name.with_digest(entry.digest.clone())).collect();
     let label = Label {
-        id: manifest.config.digest.clone().into(),
+        id: manifest.id(),
         manifest_digest,
         names: [names, digests].concat(),
         pinned: false,

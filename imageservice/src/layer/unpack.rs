@@ -27,8 +27,8 @@ pub(crate) struct Expected {
     pub(crate) digest: Digest,
     /// Number of the compressed bytes.
     pub(crate) size: u64,
-    /// Digest of the uncompressed bytes.
-    pub(crate) diff_id: Digest,
+    /// Digest of the uncompressed bytes, if it is known.
+    pub(crate) diff_id: Option<Digest>,
 }
 
 /// Where a layer is unpacked: two empty directories, whose content is to be thrown away if that
@@ -64,7 +64,7 @@ pub(crate) fn unpack(
         verified.finish()?;
     }
     let (got, applied) = outcome?;
-    if got != *diff_id {
+    if let Some(diff_id) = diff_id.as_ref().filter(|diff_id| got != **diff_id) {
         let (what, expected) = (format!("diff id of {what}"), diff_id.clone());
         return Err(Error::DigestMismatch { what, expected, got });
     }
@@ -87,7 +87,7 @@ fn run(
 ) -> Result<Ended> {
     let what = expected.what.clone();
     let storage = |step| move |error| Error::storage(step, &expected.what, error);
-    let order = Order { what, algorithm: expected.diff_id.algorithm(), limits: config.limits };
+    let order = Order { what, algorithm: expected.diff_id.as_ref().unwrap_or(&expected.digest).algorithm(), limits: config.limits };
     let is_stopped = || operation.stop.is_cancelled();
     let mut unpacker = Unpacker::start(&config.unpacker, directory, &order)
         .map_err(storage("start an unpacker for"))?;

@@ -65,7 +65,6 @@ fn a_document_says_one_thing() {
 fn what_is_no_image_is_unsupported() {
     for value in [
         json!({ "schemaVersion": 1, "fsLayers": [], "history": [] }),
-        with(manifest(1), "config", descriptor("application/vnd.cncf.helm.config.v1+json")),
         with(manifest(0), "layers", json!([descriptor("application/vnd.wasm.v1")])),
         with(manifest(1), "mediaType", "application/vnd.oci.artifact.manifest.v1+json".into()),
     ] {
@@ -74,9 +73,29 @@ fn what_is_no_image_is_unsupported() {
 }
 
 #[test]
+fn what_has_another_config_is_an_artifact_and_named_by_its_manifest() {
+    let config = descriptor("application/vnd.cncf.helm.config.v1+json");
+    let value = with(
+        with(manifest(0), "config", config),
+        "layers",
+        json!([
+            descriptor("application/vnd.cncf.helm.chart.content.v1.tar+gzip"),
+            descriptor("application/vnd.oci.empty.v1+json"),
+        ]),
+    );
+    let Document::Image(manifest) = parse(&value, &[]).unwrap() else { panic!("an index") };
+    assert_eq!(manifest.layers.len(), 1);
+    assert_eq!(*manifest.id().digest(), Digest::sha256(value.to_string().as_bytes()));
+    assert_eq!(manifest.stand_in().unwrap().diff_ids.len(), 1);
+    let Document::Image(image) = parse(&super::tests::manifest(1), &[]).unwrap() else { panic!() };
+    assert!(image.stand_in().is_none());
+    assert_eq!(image.id().digest(), &image.config.digest);
+}
+
+#[test]
 fn caps() {
-    assert!(matches!(parse(&manifest(127), &[]), Ok(Document::Image(m)) if m.layers.len() == 127));
-    assert!(matches!(parse(&manifest(128), &[]), Err(Error::TooLarge { .. })));
+    assert!(matches!(parse(&manifest(500), &[]), Ok(Document::Image(m)) if m.layers.len() == 500));
+    assert!(matches!(parse(&manifest(501), &[]), Err(Error::TooLarge { .. })));
     let index = |n| json!({ "schemaVersion": 2, "manifests": vec![descriptor(OCI_MANIFEST); n] });
     assert!(matches!(parse(&index(512), &[]), Ok(Document::Index(_))));
     assert!(matches!(parse(&index(513), &[]), Err(Error::TooLarge { .. })));

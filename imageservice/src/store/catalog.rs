@@ -208,7 +208,7 @@ impl Catalog {
     }
 
     pub(super) fn put_snapshot(&mut self, snapshot: Arc<SnapshotRecord>) {
-        let layers = snapshot.layers.clone();
+        let layers = snapshot.all_layers();
         if self.snapshots.insert(snapshot.key.clone(), snapshot).is_none() {
             self.hold(&layers);
         }
@@ -217,7 +217,7 @@ impl Catalog {
     /// Takes a snapshot away; the layers that nobody uses now are returned.
     pub(super) fn take_snapshot(&mut self, key: &SnapshotKey) -> Vec<u64> {
         match self.snapshots.remove(key) {
-            Some(snapshot) => self.release(&snapshot.layers),
+            Some(snapshot) => self.release(&snapshot.all_layers()),
             None => Vec::new(),
         }
     }

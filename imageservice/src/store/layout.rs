@@ -25,7 +25,7 @@ impl Layout {
     pub(super) fn create(root: &Path) -> Result<Self> {
         let layout = Self { root: root.to_owned() };
         let empty_layer = layout.layer_tree(EMPTY_LAYER);
-        for directory in layout.directories().iter().chain([&empty_layer]) {
+        for directory in layout.directories().iter().chain([&empty_layer, &layout.no_layer()]) {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -74,6 +74,12 @@ impl Layout {
 
     pub(super) fn layer_tree(&self, number: u64) -> PathBuf {
         self.layer(number).join("fs")
+    }
+
+    /// A directory that is always there and always empty, and no layer's tree: overlayfs refuses the
+    /// same directory twice.
+    pub(super) fn no_layer(&self) -> PathBuf {
+        self.layer(EMPTY_LAYER).join("none")
     }
 
     pub(super) fn ingests(&self) -> PathBuf {

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use fail::fail_point;
+use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, Durability, Staged, sync_directory};
@@ -33,7 +34,9 @@ pub(crate) struct Label {
 #[derive(Debug)]
 pub(crate) struct NewImage {
     pub(crate) label: Label,
+    /// Of an artifact, its manifest.
     pub(crate) raw_config: String,
+    pub(crate) is_artifact: bool,
     /// Bottom first; the same layer may come more than once.
     pub(crate) layers: Vec<Arc<LayerLease>>,
     pub(crate) accounts: Accounts,
@@ -47,8 +50,11 @@ pub(super) struct ImageRecord {
     pub(super) version: u32,
     pub(super) id: ImageId,
     manifest_digest: Digest,
-    /// The configuration's very bytes.
+    /// The very bytes whose digest is the id: of the configuration or, of an artifact, of the
+    /// manifest.
     config: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_artifact: bool,
     /// Top first, each once.
     pub(super) layers: Vec<u64>,
     size: u64,
@@ -153,6 +159,7 @@ impl Store {
             id: new.label.id.clone(),
             manifest_digest: new.label.manifest_digest.clone(),
             config: new.raw_config.clone(),
+            is_artifact: new.is_artifact,
             size: sizes.map(|layer| layer.record.space.bytes).sum(),
             layers,
             accounts: new.accounts.clone(),
@@ -198,6 +205,7 @@ impl ImageRecord {
             id: core.id.clone(),
             manifest_digest: core.manifest_digest.clone(),
             config: core.raw_config.clone(),
+            is_artifact: core.is_artifact,
             layers: core.layers.clone(),
             size: core.size,
             accounts: core.accounts.clone(),
@@ -217,11 +225,15 @@ impl ImageRecord {
             .digest()
             .check(self.config.as_bytes())
             .map_err(|got| format!("config has digest {got}"))?;
-        let config = serde_json::from_str(&self.config).map_err(|e| e.to_string())?;
+        let config = match self.is_artifact {
+            true => ImageConfiguration::default(),
+            false => serde_json::from_str(&self.config).map_err(|e| e.to_string())?,
+        };
         Ok(ImageCore {
             id: self.id,
             manifest_digest: self.manifest_digest,
             raw_config: self.config,
+            is_artifact: self.is_artifact,
             config,
             layers: self.layers,
             size: self.size,

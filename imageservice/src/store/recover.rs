@@ -113,7 +113,7 @@ impl Recovery<'_> {
         for path in self.records(&self.layout.snapshot_records())? {
             let read = record::read::<SnapshotRecord>(&path).map_err(|e| e.to_string());
             let snapshot = read.and_then(|record| {
-                self.check_layers(&record.layers)?;
+                self.check_layers(&record.all_layers())?;
                 check_place(&path, &self.layout.snapshot_record(&record.key)).map(|()| record)
             });
             match snapshot {

@@ -19,6 +19,7 @@ use super::{Store, locked};
 use crate::error::{Error, Result};
 use crate::image::ImageId;
 use crate::scan::{self, Space};
+use crate::volume;
 
 /// Names a snapshot: the id of a container, or another word of letters, digits, `_`, `.` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -81,6 +82,31 @@ pub struct Rootfs {
     pub work: PathBuf,
 }
 
+/// A directory of an image that is mounted into a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeRequest {
+    /// The image, or artifact.
+    pub image: ImageId,
+    /// A path in it, relative to its root; empty for all of it.
+    pub sub_path: String,
+}
+
+/// What a read-only overlay mount of an image is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Directories, top first, at least two: overlayfs takes no less without a writable one.
+    pub lowers: Vec<PathBuf>,
+}
+
+/// All that a container is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// Its root file system.
+    pub rootfs: Rootfs,
+    /// Its volumes, in the order in which they were asked for.
+    pub volumes: Vec<Volume>,
+}
+
 /// A snapshot and the image that it is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -98,14 +124,32 @@ pub(super) struct SnapshotRecord {
     pub(super) image: ImageId,
     /// Top first.
     pub(super) layers: Vec<u64>,
+    /// The layers of each volume, top first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) volumes: Vec<Vec<u64>>,
+}
+
+impl SnapshotRecord {
+    /// Every layer that it uses, as often as it does.
+    pub(super) fn all_layers(&self) -> Vec<u64> {
+        self.volumes.iter().flatten().chain(&self.layers).copied().collect()
+    }
 }
 
 impl Store {
     /// Makes the writable layer of a container, or finds it if it was made before. Blocks.
-    pub(crate) fn prepare(&self, image: &ImageId, key: &SnapshotKey) -> Result<Rootfs> {
+    pub(crate) fn prepare(
+        &self,
+        image: &ImageId,
+        key: &SnapshotKey,
+        volumes: &[VolumeRequest],
+    ) -> Result<Prepared> {
         let _commit = locked(&self.snapshot_commit);
-        let record = self.reserve(image, key)?;
-        let made = self.make_snapshot(&record);
+        let record = self.reserve(image, key, volumes)?;
+        let made = self.find_volumes(&record, volumes).and_then(|volumes| {
+            let rootfs = self.make_snapshot(&record)?;
+            Ok(Prepared { rootfs, volumes })
+        });
         if made.is_err() {
             // The error at hand is the one to tell.
             let _ = self.remove_snapshot(key);
@@ -114,20 +158,31 @@ impl Store {
     }
 
     /// Puts the snapshot on the books, so that its layers stay.
-    fn reserve(&self, image: &ImageId, key: &SnapshotKey) -> Result<Arc<SnapshotRecord>> {
+    fn reserve(
+        &self,
+        image: &ImageId,
+        key: &SnapshotKey,
+        volumes: &[VolumeRequest],
+    ) -> Result<Arc<SnapshotRecord>> {
         let mut catalog = self.write();
         if let Some(existing) = catalog.snapshot(key) {
-            if existing.image == *image {
+            if existing.image == *image && existing.volumes.len() == volumes.len() {
                 return Ok(Arc::clone(existing));
             }
             let (what, by) = (format!("snapshot {key}"), format!("image {}", existing.image));
             return Err(Error::InUse { what, by });
         }
-        let found = catalog.image(image);
-        let found = found.ok_or_else(|| Error::ImageNotFound { name: image.to_string() })?;
-        let layers = found.core.layers.clone();
-        let record = SnapshotRecord { version: 1, key: key.clone(), image: image.clone(), layers };
-        let record = Arc::new(record);
+        let layers = |image: &ImageId| match catalog.image(image) {
+            Some(found) => Ok(found.core.layers.clone()),
+            None => Err(Error::ImageNotFound { name: image.to_string() }),
+        };
+        let record = Arc::new(SnapshotRecord {
+            version: 1,
+            key: key.clone(),
+            image: image.clone(),
+            layers: layers(image)?,
+            volumes: volumes.iter().map(|v| layers(&v.image)).collect::<Result<_>>()?,
+        });
         catalog.put_snapshot(Arc::clone(&record));
         Ok(record)
     }
@@ -151,6 +206,30 @@ impl Store {
         make_directory(&rootfs.upper, 0o755)?;
         make_directory(&rootfs.work, 0o700)?;
         Ok(rootfs)
+    }
+
+    fn find_volumes(
+        &self,
+        snapshot: &SnapshotRecord,
+        requests: &[VolumeRequest],
+    ) -> Result<Vec<Volume>> {
+        let find = |(layers, request): (&Vec<u64>, &VolumeRequest)| {
+            let VolumeRequest { image, sub_path } = request;
+            let refuse = |fault| match fault {
+                volume::Fault::Disk(e) => Error::storage("look into image", image.to_string(), e),
+                volume::Fault::Path(reason) => Error::BadSubPath {
+                    image: image.to_string(),
+                    path: sub_path.chars().take(256).collect(),
+                    reason: reason.to_owned(),
+                },
+            };
+            let mut lowers = volume::directories(self.lowers(layers), sub_path).map_err(refuse)?;
+            if lowers.len() == 1 {
+                lowers.push(self.layout.no_layer());
+            }
+            Ok(Volume { lowers })
+        };
+        snapshot.volumes.iter().zip(requests).map(find).collect()
     }
 
     fn lowers(&self, layers: &[u64]) -> Vec<PathBuf> {

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use crate::plan::{Plan, RootOwners, RootSource};
+use crate::plan::{Plan, Root, RootOwners, RootSource};
 
 use super::{Fault, Inheritance, devices, mounts, root, users};
 
@@ -32,21 +32,39 @@ impl Material {
         let mounts = mounts::open_foreign(plan, given, users.as_ref())?;
         let directory = root::open(root, users.as_ref().map(OwnedFd::as_fd))?;
         let mut material = Self { root: directory, mounts, ..Self::default() };
-        if let Some(users) = &users {
+        if users.is_some() || root::needs_workshop(plan, root)? {
             // It may take the place of the root's own directory.
             let workshop = root::Workshop::open(&root.attach)?;
-            if let Some(RootSource::Overlay(layers)) = &root.source {
-                let owner = match root.owners() {
-                    RootOwners::AsFound => None,
-                    _ => Some((users.as_fd(), users::root_of(plan, users.as_fd())?)),
-                };
-                material.root = Some(workshop.overlay(layers, owner)?);
-            }
-            material.devices = devices::make_nodes(&workshop, &plan.devices, users.as_fd())?;
+            material.make_in(&workshop, plan, root, users.as_ref())?;
             workshop.close()?;
+        } else {
+            mounts::make_stacks(plan, None, None, &mut material.mounts)?;
+        }
+        if let Some(users) = &users {
             material.mapper = mounts::Mapper::start(&plan.mounts, users)?;
         }
         material.users = users;
         Ok(material)
+    }
+
+    fn make_in(
+        &mut self,
+        workshop: &root::Workshop,
+        plan: &Plan,
+        root: &Root,
+        users: Option<&OwnedFd>,
+    ) -> Result<(), Fault> {
+        if let Some(RootSource::Overlay(layers)) = &root.source {
+            let owner = match (root.owners(), users) {
+                (RootOwners::AsFound, _) | (_, None) => None,
+                (_, Some(users)) => Some((users.as_fd(), users::root_of(plan, users.as_fd())?)),
+            };
+            self.root = Some(workshop.overlay(layers, owner)?);
+        }
+        mounts::make_stacks(plan, Some(workshop), users, &mut self.mounts)?;
+        if let Some(users) = users {
+            self.devices = devices::make_nodes(workshop, &plan.devices, users.as_fd())?;
+        }
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod guard;
 mod hide;
 mod mapper;
 mod processes;
+mod stack;
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -31,6 +32,7 @@ pub(super) use dress::explain_mapping;
 pub(super) use foreign::{open_foreign, open_shared};
 pub(super) use hide::mask;
 pub(super) use mapper::Mapper;
+pub(super) use stack::make_stacks;
 
 /// Mounts everything, in order.
 pub(super) fn mount_all(
@@ -152,6 +154,10 @@ fn describe(mount: &Mount) -> String {
         }
         Some(MountSource::Shared(shared)) => format!("the pod's {} on {destination}", shared.path),
         Some(MountSource::Again(_)) => format!("{destination} again"),
+        Some(MountSource::Stack(layers)) => {
+            let first = layers.lowers.first().map_or("nothing", String::as_str);
+            format!("layers from {}/{first} on on {destination}", layers.base)
+        }
         None => format!("nothing on {destination}"),
     }
 }

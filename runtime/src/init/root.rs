@@ -14,7 +14,7 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
 };
 
-use crate::plan::{Root, RootOwners, RootSource};
+use crate::plan::{Mount, MountSource, Overlay, Plan, Root, RootOwners, RootSource};
 use crate::protocol::Step;
 use crate::sys::mount::{Attributes, map_owners, set_attributes};
 use crate::sys::namespace;
@@ -70,6 +70,43 @@ fn give_to(
             mapped => mapped,
         },
         RootOwners::Mapped => map_owners(tree.as_fd(), users, false),
+    }
+}
+
+/// Whether overlays of the plan can only be made in a [`Workshop`]: those of directories with long
+/// names, and, on an old kernel, those that are attached later, and a root of so many layers that
+/// all their names together are too long.
+pub(super) fn needs_workshop(plan: &Plan, root: &Root) -> Result<bool, Fault> {
+    let stacks: Vec<_> = plan.mounts.iter().filter_map(stack_of).collect();
+    if stacks.iter().any(|layers| overlay::has_long_names(layers)) {
+        return Ok(true);
+    }
+    let fits = match &root.source {
+        Some(RootSource::Overlay(layers)) => overlay::fits(layers),
+        _ => true,
+    };
+    if stacks.is_empty() && fits {
+        return Ok(false);
+    }
+    overlay::is_old_kernel().attempt(STEP, || "look what overlayfs can do")
+}
+
+fn stack_of(mount: &Mount) -> Option<&Overlay> {
+    match &mount.source {
+        Some(MountSource::Stack(layers)) => Some(layers),
+        _ => None,
+    }
+}
+
+/// Makes an overlay without a writable layer, detached.
+pub(super) fn stack(
+    layers: &Overlay,
+    workshop: Option<&Workshop>,
+    users: Option<BorrowedFd<'_>>,
+) -> io::Result<OwnedFd> {
+    match workshop {
+        Some(workshop) => workshop.stack(layers, users),
+        None => overlay::make(layers)?.ok_or_else(|| io::ErrorKind::Unsupported.into()),
     }
 }
 

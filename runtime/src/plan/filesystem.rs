@@ -68,7 +68,7 @@ pub struct Overlay {
     /// Read-only layers, the topmost first, relative to `base`.
     #[prost(string, repeated, tag = "2")]
     pub lowers: Vec<String>,
-    /// The writable layer.
+    /// The writable layer; empty if there is none.
     #[prost(string, tag = "3")]
     pub upper: String,
     /// Scratch space of the kernel, on the file system of `upper`.
@@ -122,7 +122,7 @@ pub struct Mount {
     #[prost(message, optional, tag = "15")]
     pub owners: Option<Owners>,
     /// What is mounted.
-    #[prost(oneof = "MountSource", tags = "7, 8, 9, 16, 17")]
+    #[prost(oneof = "MountSource", tags = "7, 8, 9, 16, 17, 19")]
     pub source: Option<MountSource>,
 }
 
@@ -155,6 +155,9 @@ pub enum MountSource {
     /// What is mounted there already, changed. With the options of its file system, if any.
     #[prost(message, tag = "17")]
     Again(Again),
+    /// Read-only directories of the host, one over the other: an overlay without a writable layer.
+    #[prost(message, tag = "19")]
+    Stack(Overlay),
 }
 
 /// A mount that is there already and changes.

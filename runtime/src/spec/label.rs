@@ -37,6 +37,9 @@ pub(super) fn dress(plan: &mut Plan, linux: &Linux) -> Result<(), Error> {
 }
 
 fn dress_mount(mount: &mut Mount, label: &str) {
+    if let Some(MountSource::Stack(layers)) = &mut mount.source {
+        label.clone_into(&mut layers.label);
+    }
     let Some(MountSource::New(fs)) = &mut mount.source else { return };
     if LABELLED_LATER.contains(&fs.kind.as_str()) {
         label.clone_into(&mut fs.label);

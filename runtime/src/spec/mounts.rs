@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::plan::{Again, Bind, FileSystem, Handle, Mount, MountSource, Owners, Shared};
 
 use super::options::{Change, Options};
-use super::root::root_propagation;
+use super::root::{root_propagation, stack};
 use super::{In as _, Rootfs, Surroundings, clean, has, idmaps, member_of, refuse, text};
 
 /// File systems that have no device to protect: read-only is the mount, not the file system, which
@@ -100,7 +100,8 @@ impl Reader<'_> {
             options.own.set &= !libc::MOUNT_ATTR_RDONLY;
         }
         let source = self.source(kind, bound, &mut options)?;
-        let owners = self.owners(bound, options.map_owners)?;
+        let layers = matches!(source, MountSource::Stack(_));
+        let owners = self.owners(bound || layers, options.map_owners)?;
         let exists = bound || options.remount;
         let own = self.own(&source, &options);
         Ok(Mount {
@@ -153,7 +154,7 @@ impl Reader<'_> {
         match source {
             MountSource::Bind(_) | MountSource::Inside(_) => options.of_bind(self.has_users),
             MountSource::Again(_) | MountSource::Shared(_) => options.own,
-            MountSource::New(_) => Change { clear: 0, ..options.own },
+            MountSource::New(_) | MountSource::Stack(_) => Change { clear: 0, ..options.own },
         }
     }
 
@@ -176,6 +177,15 @@ impl Reader<'_> {
         }
         if bound {
             return self.bind(options.recursive_bind);
+        }
+        if let ("overlay", [option]) = (kind, &list[..])
+            && let Some(layers) = option.strip_prefix("lowerdir=")
+        {
+            let layers = layers_of(layers);
+            let absolute = layers.iter().all(|layer| layer.is_absolute());
+            if absolute {
+                return Ok(MountSource::Stack(stack(layers.iter().map(PathBuf::as_path))?));
+            }
         }
         if options.own.set & libc::MOUNT_ATTR_RDONLY != 0 && !WITHOUT_DEVICE.contains(&kind) {
             list.push("ro".to_owned());
@@ -248,6 +258,22 @@ impl Reader<'_> {
         let first = listen.then_some(libc::MS_SLAVE | libc::MS_REC);
         first.into_iter().chain(asked.iter().copied()).collect()
     }
+}
+
+/// The paths in the value of overlayfs's `lowerdir`: between colons, with backslashes before what is
+/// meant as it stands.
+fn layers_of(list: &str) -> Vec<PathBuf> {
+    let mut layers = vec![String::new()];
+    let mut letters = list.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, layers.last_mut()) {
+            (':', _) => layers.push(String::new()),
+            ('\\', Some(layer)) => layer.extend(letters.next()),
+            (letter, Some(layer)) => layer.push(letter),
+            (_, None) => {}
+        }
+    }
+    layers.into_iter().map(PathBuf::from).collect()
 }
 
 /// Whether `path`, below `/proc`, is one of the files that may be covered.

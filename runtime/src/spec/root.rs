@@ -55,7 +55,9 @@ pub(super) fn refuse_ties(plan: &Plan) -> Result<(), Error> {
 pub(crate) fn source(rootfs: &Rootfs) -> Result<RootSource, Error> {
     Ok(match rootfs {
         Rootfs::Overlay { lowers, upper, work } => {
-            RootSource::Overlay(overlay(lowers.iter().map(|path| path.as_path()), upper, work)?)
+            let mut layers = stack(lowers.iter().map(|path| path.as_path()))?;
+            (layers.upper, layers.work) = (text(upper)?, text(work)?);
+            RootSource::Overlay(Overlay { volatile: true, ..layers })
         }
         Rootfs::Directory(path) => RootSource::Directory(text(path)?),
     })
@@ -70,12 +72,9 @@ pub(super) fn root_propagation(linux: &Linux) -> Result<u64, Error> {
     }
 }
 
-/// Names layers relative to the directory that all of them are below.
-fn overlay<'p>(
-    lowers: impl Iterator<Item = &'p Path> + Clone,
-    upper: &Path,
-    work: &Path,
-) -> Result<Overlay, Error> {
+/// Read-only layers, the topmost first, by their names relative to the directory that all of them
+/// are below.
+pub(super) fn stack<'p>(lowers: impl Iterator<Item = &'p Path> + Clone) -> Result<Overlay, Error> {
     let first = lowers.clone().next().ok_or_else(|| refuse("an overlay without layers"))?;
     let base = first
         .ancestors()
@@ -86,10 +85,7 @@ fn overlay<'p>(
     Ok(Overlay {
         base: text(base)?,
         lowers: names.collect::<Result<_, _>>()?,
-        upper: text(upper)?,
-        work: text(work)?,
-        volatile: true,
-        label: String::new(),
+        ..Overlay::default()
     })
 }
 
@@ -130,15 +126,14 @@ mod tests {
     #[test]
     fn layers_are_named_from_where_they_meet() {
         let paths = ["/var/x/layers/12/fs", "/var/x/layers/3/fs"].map(Path::new);
-        let overlay = overlay(paths.into_iter(), Path::new("/u"), Path::new("/w")).unwrap();
+        let overlay = stack(paths.into_iter()).unwrap();
         assert_eq!(overlay.base, "/var/x/layers");
         assert_eq!(overlay.lowers, ["12/fs", "3/fs"]);
     }
 
     #[test]
     fn one_layer_has_a_name_as_well() {
-        let overlay =
-            overlay([Path::new("/l/1/fs")].into_iter(), Path::new("/u"), Path::new("/w")).unwrap();
+        let overlay = stack([Path::new("/l/1/fs")].into_iter()).unwrap();
         assert_eq!((overlay.base.as_str(), &overlay.lowers[..]), ("/l/1", &["fs".to_owned()][..]));
     }
 }

@@ -76,16 +76,27 @@ pub(super) fn map(
     users: Option<&OwnedFd>,
     known: &mut Known,
 ) -> io::Result<()> {
-    let Some(owners) = &mount.owners else {
+    let (Some(mapping), Some(owners)) = (mapping(mount, users, known)?, &mount.owners) else {
         return Ok(());
+    };
+    map_owners(tree.as_fd(), mapping, owners.recursive)
+        .map_err(|error| explain_mapping(tree, error))
+}
+
+/// The user namespace that maps the owners of a mount's files, if the plan says so.
+pub(super) fn mapping<'k>(
+    mount: &Mount,
+    users: Option<&'k OwnedFd>,
+    known: &'k mut Known,
+) -> io::Result<Option<BorrowedFd<'k>>> {
+    let Some(owners) = &mount.owners else {
+        return Ok(None);
     };
     let mapping = match &owners.maps {
         Some(maps) => Some(made(maps, known)?),
         None => users.map(AsFd::as_fd),
     };
-    let mapping = mapping.ok_or_else(|| io::Error::other("no user namespace to map it with"))?;
-    map_owners(tree.as_fd(), mapping, owners.recursive)
-        .map_err(|error| explain_mapping(tree, error))
+    mapping.map(Some).ok_or_else(|| io::Error::other("no user namespace to map it with"))
 }
 
 fn made<'k>(maps: &IdMaps, known: &'k mut Known) -> io::Result<BorrowedFd<'k>> {

@@ -1,5 +1,7 @@
 //! Where mounts are made for a container that lives in a user namespace: a small tmpfs in a mount
-//! namespace of its own, with the host's privileges, which is gone when the container starts.
+//! namespace of its own, with the host's privileges, which is gone when the container starts. Old
+//! kernels need it for long overlays, too: here layers have names so short that the options of a
+//! mount, which are a page, hold as many as overlayfs takes (500).
 //!
 //! Layers of images are the host's. An overlay has no mapped owners of its own, but takes its layers
 //! from mounts that have them: so each layer is cloned, mapped, and mounted here under a short
@@ -7,11 +9,12 @@
 //! the container's alone, and given to its root: the kernel works in it with the ids of who mounted
 //! the overlay, which a mapped mount would not know.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Gid, Mode, Uid, chown, mkdirat};
+use rustix::fs::{Gid, Mode, Uid, chown, mkdirat, symlinkat};
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::plan::Overlay;
@@ -23,14 +26,16 @@ use super::super::paths::RootDirectory;
 use super::super::users::Owner;
 use super::{Attempt, Fault, STEP, move_to, open_directory, overlay};
 
-/// Size of the tmpfs: directories, and nothing in them.
-const BYTES: u64 = 1 << 20;
+/// Size of the tmpfs: directories with nothing in them, and links.
+const BYTES: u64 = 4 << 20;
 
 /// The place, while it exists.
 #[derive(Debug)]
 pub(in crate::init) struct Workshop {
     path: String,
     directory: OwnedFd,
+    /// How many names have been given away in it.
+    names: Cell<u32>,
 }
 
 impl Workshop {
@@ -49,7 +54,7 @@ impl Workshop {
             Ok::<_, io::Error>(tree)
         };
         let directory = open().attempt(STEP, || format!("prepare mounts in {path}"))?;
-        Ok(Self { path: path.to_owned(), directory })
+        Ok(Self { path: path.to_owned(), directory, names: Cell::new(0) })
     }
 
     /// Its directory.
@@ -76,34 +81,72 @@ impl Workshop {
         users: BorrowedFd<'_>,
         (uid, gid): Owner,
     ) -> io::Result<OwnedFd> {
-        let base = Path::new(&layers.base);
-        let mut lowers = Vec::with_capacity(layers.lowers.len());
-        for (number, lower) in layers.lowers.iter().enumerate() {
-            let name = number.to_string();
-            self.mapped(&text(&base.join(lower))?, &name, users)?;
-            lowers.push(name);
-        }
+        let mapped = self.map_layers(layers, users)?;
         chown(layers.upper.as_str(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-        self.finish(&Overlay { base: self.path.clone(), lowers, ..layers.clone() })
+        self.finish(&mapped)
+    }
+
+    /// Makes an overlay without a writable layer, with owners as `users` has them.
+    pub(in crate::init) fn stack(
+        &self,
+        layers: &Overlay,
+        users: Option<BorrowedFd<'_>>,
+    ) -> io::Result<OwnedFd> {
+        match users {
+            Some(users) => self.finish(&self.map_layers(layers, users)?),
+            None => self.finish(layers),
+        }
+    }
+
+    /// The same layers by the names of their mapped clones.
+    fn map_layers(&self, layers: &Overlay, users: BorrowedFd<'_>) -> io::Result<Overlay> {
+        let base = Path::new(&layers.base);
+        let map = |lower: &String| self.mapped(&text(&base.join(lower))?, users);
+        let lowers = layers.lowers.iter().map(map).collect::<io::Result<_>>()?;
+        Ok(Overlay { base: self.path.clone(), lowers, ..layers.clone() })
     }
 
     fn finish(&self, layers: &Overlay) -> io::Result<OwnedFd> {
-        if let Some(tree) = overlay::make(layers)? {
+        let is_long = overlay::has_long_names(layers) || !overlay::fits(layers);
+        let short = if is_long { &self.shortened(layers)? } else { layers };
+        if let Some(tree) = overlay::make(short)? {
             return Ok(tree);
         }
-        mkdirat(&self.directory, "root", Mode::from_raw_mode(0o700))?;
-        let at = format!("{}/root", self.path);
-        let root: RootDirectory = overlay::mount_at_once(layers, &at)?;
+        let name = self.name();
+        mkdirat(&self.directory, name.as_str(), Mode::from_raw_mode(0o700))?;
+        let at = format!("{}/{name}", self.path);
+        let root: RootDirectory = overlay::mount_at_once(short, &at)?;
         clone_of(root.as_fd(), false)
     }
 
-    /// Mounts a directory of the host under a name of its own.
-    fn mapped(&self, path: &str, name: &str, users: BorrowedFd<'_>) -> io::Result<()> {
+    /// The same layers by the names of symbolic links to them.
+    fn shortened(&self, layers: &Overlay) -> io::Result<Overlay> {
+        let base = Path::new(&layers.base);
+        let link = |lower: &String| -> io::Result<String> {
+            let name = self.name();
+            symlinkat(base.join(lower), &self.directory, name.as_str())?;
+            Ok(name)
+        };
+        let lowers = layers.lowers.iter().map(link).collect::<io::Result<_>>()?;
+        Ok(Overlay { base: self.path.clone(), lowers, ..layers.clone() })
+    }
+
+    /// A name that nothing in it has.
+    fn name(&self) -> String {
+        let number = self.names.get();
+        self.names.set(number + 1);
+        number.to_string()
+    }
+
+    /// Mounts a directory of the host under a name of its own, and tells it.
+    fn mapped(&self, path: &str, users: BorrowedFd<'_>) -> io::Result<String> {
+        let name = self.name();
         let tree = clone_tree(path, false)?;
         map_owners(tree.as_fd(), users, false).map_err(|error| explain_mapping(&tree, error))?;
-        mkdirat(&self.directory, name, Mode::from_raw_mode(0o700))?;
+        mkdirat(&self.directory, name.as_str(), Mode::from_raw_mode(0o700))?;
         let at = open_directory(&format!("{}/{name}", self.path))?;
-        attach(tree.as_fd(), at.as_fd())
+        attach(tree.as_fd(), at.as_fd())?;
+        Ok(name)
     }
 
     /// Closes it; what was made in it stays.
