@@ -168,13 +168,14 @@ impl Job<'_> {
 
     /// Finds a layer, or fetches it, or waits for the pull that does.
     async fn layer(&self, index: usize) -> Result<Obtained> {
-        let Assembler { store, flights, unpackers, .. } = self.assembler;
+        let Assembler { store, tasks, flights, unpackers, .. } = self.assembler;
         let diff_id = &self.recipe.configuration.diff_ids[index];
         let meter = self.operation.progress.meter(index);
         loop {
             let boarding = flights.board(diff_id);
-            let portable = store.lease(&LayerKey::Portable(diff_id.clone()));
-            let lease = portable.or_else(|| store.lease(&self.chained(index)));
+            let keys = [LayerKey::Portable(diff_id.clone()), self.chained(index)];
+            let store = Arc::clone(store);
+            let lease = blocking(tasks, move || store.lease_whole(&keys)).await?;
             if let Some(lease) = lease {
                 meter.enter(LayerPhase::Reused);
                 return Ok(Obtained::Ready(Arc::new(lease)));

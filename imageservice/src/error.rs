@@ -74,6 +74,14 @@ pub enum Error {
         /// The name or id that was looked for.
         name: String,
     },
+    /// An image is here, and a layer of it is not what it was. The image is removed.
+    #[error("image {image} is damaged and was removed, pull it again: {reason}")]
+    ImageDamaged {
+        /// The image.
+        image: String,
+        /// Which layer, and what is wrong with it.
+        reason: String,
+    },
     /// A short id that begins the ids of several images.
     #[error("short image id {id} is ambiguous")]
     AmbiguousId {

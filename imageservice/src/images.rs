@@ -29,7 +29,9 @@ use crate::reference::Reference;
 use crate::registries_conf;
 use crate::registry::{Memory, Partials};
 use crate::scan::Space;
-use crate::store::{Prepared, Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray, VolumeRequest};
+use crate::store::{
+    Finding, Prepared, Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray, VolumeRequest,
+};
 use crate::trust::Trust;
 
 pub use self::details::{ImageLayer, PullInFlight};
@@ -281,6 +283,17 @@ impl Images {
     pub async fn audit(&self, live_snapshots: HashSet<SnapshotKey>) -> Result<Vec<Stray>> {
         self.settled().await;
         self.blocking(move |store| store.audit(&live_snapshots)).await
+    }
+
+    /// Reads every layer and every record and compares them with what they were. With `repair`,
+    /// records are written anew, and damaged layers go with the images that need them: the next pull
+    /// brings them again. What was set aside at a start goes, too.
+    ///
+    /// # Errors
+    /// [`Storage`](crate::Error::Storage), [`Cancelled`](crate::Error::Cancelled). Damage is none.
+    pub async fn scrub(&self, repair: bool) -> Result<Vec<Finding>> {
+        let cancel = self.0.cancel.clone();
+        self.blocking(move |store| store.scrub(repair, &cancel)).await
     }
 
     /// Waits until everything that was removed is gone from the disk.

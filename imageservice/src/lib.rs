@@ -34,6 +34,7 @@ mod reference;
 mod registries_conf;
 mod registry;
 mod scan;
+mod seal;
 mod source;
 mod stack;
 mod store;
@@ -56,6 +57,7 @@ pub use self::pull::{PullOutcome, PullRequest};
 pub use self::reference::{Reference, Target};
 pub use self::scan::Space;
 pub use self::store::{
-    Prepared, Removal, Rootfs, Snapshot, SnapshotKey, Stray, StrayKind, Volume, VolumeRequest,
+    Finding, Prepared, Removal, Rootfs, Snapshot, SnapshotKey, Stray, StrayKind, Volume,
+    VolumeRequest,
 };
 pub use self::trust::{TrustConfig, Verifiers};

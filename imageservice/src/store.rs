@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT/lock                      fcntl(2) lock: one process at a time
-//!      layers/N/{fs,layer.json}  an unpacked layer; N is short, as `fsconfig(2)` and the one page of
+//!      layers/N/{fs,layer.json,seal.json}  an unpacked layer; N is short, as `fsconfig(2)` and the one page of
 //!                                mount options that Linux 6.1 takes would have it
 //!      ingest/N/                 one that is being unpacked, or an archive that is being imported
 //!      partial/                  the beginnings of large layers that come slowly
@@ -31,6 +31,8 @@ mod layout;
 mod publish;
 mod record;
 mod recover;
+mod repair;
+mod scrub;
 mod snapshots;
 
 use std::os::fd::OwnedFd;
@@ -51,6 +53,7 @@ use self::janitor::Janitor;
 pub(crate) use self::layers::{Ingest, LayerLease};
 use self::layout::Layout;
 pub(crate) use self::publish::{Label, NewImage};
+pub use self::scrub::Finding;
 pub use self::snapshots::{Prepared, Rootfs, Snapshot, SnapshotKey, Volume, VolumeRequest};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -65,6 +68,8 @@ pub(crate) struct Store {
     commit: Mutex<()>,
     /// The same for snapshots, so that a container start does not wait for an image to be synced.
     snapshot_commit: Mutex<()>,
+    /// Held by whoever writes a seal.
+    seal_commit: Mutex<()>,
     janitor: Janitor,
     next_number: AtomicU64,
     _lock: OwnedFd,
@@ -89,6 +94,7 @@ impl Store {
             catalog: RwLock::new(recovered.catalog),
             commit: Mutex::new(()),
             snapshot_commit: Mutex::new(()),
+            seal_commit: Mutex::new(()),
             janitor,
             next_number: AtomicU64::new(recovered.next_number),
             _lock: lock,

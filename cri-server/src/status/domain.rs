@@ -17,7 +17,9 @@ impl Classify for berth_imageservice::Error {
             | Self::InvalidArchive { .. }
             | Self::BadSubPath { .. }
             | Self::BadUser { .. } => Code::InvalidArgument,
-            Self::ImageNotFound { .. } | Self::NotInRegistry { .. } => Code::NotFound,
+            Self::ImageNotFound { .. } | Self::ImageDamaged { .. } | Self::NotInRegistry { .. } => {
+                Code::NotFound
+            }
             // The only code behind which the kubelet looks for the reason in the message.
             Self::Untrusted { .. } => Code::Unknown,
             Self::Unauthorized { .. } => Code::Unauthenticated,

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::image::{Image, ImageCore, ImageId};
 use crate::reference::{Reference, is_image_id};
 use crate::scan::Space;
+use crate::seal::Stamp;
 
 /// Shorter beginnings of ids are not accepted: they would be taken for names that do not exist.
 const SHORTEST_ID: usize = 4;
@@ -41,6 +42,8 @@ pub(super) struct Layer {
     pub(super) users: usize,
     /// Whether it is in its final place, or still in that of its ingest.
     pub(super) is_published: bool,
+    /// How its root looked when it was sealed.
+    pub(super) stamp: Option<Stamp>,
 }
 
 /// The state of the store. It follows from the records on disk, but for leases.
@@ -196,6 +199,11 @@ impl Catalog {
             }
         }
         unused
+    }
+
+    /// Has nobody find a layer any more by what it is.
+    pub(super) fn disown(&mut self, number: u64) {
+        self.numbers.retain(|_, known| *known != number);
     }
 
     fn forget_layer(&mut self, number: u64) {

@@ -49,7 +49,7 @@ impl Store {
         Ok(removal)
     }
 
-    fn remove_names(&self, names: &[Reference]) -> Result<()> {
+    pub(super) fn remove_names(&self, names: &[Reference]) -> Result<()> {
         for name in names {
             record::remove(&self.layout.name(name))?;
             self.write().take_name(name);
@@ -59,7 +59,7 @@ impl Store {
 
     /// The record is gone for good before the first layer is: an image that came back after a power
     /// cut without its layers would be worse than none.
-    fn remove_image(&self, image: &Arc<Image>) -> Result<u64> {
+    pub(super) fn remove_image(&self, image: &Arc<Image>) -> Result<u64> {
         record::remove(&self.layout.image(image.id()))?;
         sync_directory(&self.layout.images())?;
         fail_point!("image.remove.record");

@@ -74,6 +74,15 @@ impl Store {
         diff_ids.map(sized).collect()
     }
 
+    /// Takes a lease of the layer with this number, if it is still here.
+    pub(super) fn lease_number(self: &Arc<Self>, number: u64) -> Option<LayerLease> {
+        let mut catalog = self.write();
+        catalog.layer(number)?;
+        catalog.hold(&[number]);
+        drop(catalog);
+        Some(LayerLease { store: Arc::clone(self), number })
+    }
+
     /// Opens the trees of leased layers. Blocks.
     pub(crate) fn open_trees<'a>(
         &self,
@@ -124,7 +133,7 @@ impl Ingest {
         let space = scan::measure(&tree).map_err(|e| Error::storage("measure", &tree, e))?;
         let record = LayerRecord { version: 1, key, diff_id, space };
         record::stage(&self.path().join("layer.json"), &record, Durability::Volatile)?.commit()?;
-        let layer = Layer { record, users: 1, is_published: false };
+        let layer = Layer { record, users: 1, is_published: false, stamp: None };
         self.store.write().put_layer(self.number, layer);
         self.is_finished.store(true, Ordering::Relaxed);
         Ok(LayerLease { store: Arc::clone(&self.store), number: self.number })

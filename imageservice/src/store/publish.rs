@@ -45,7 +45,7 @@ pub(crate) struct NewImage {
 }
 
 /// An image on disk.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct ImageRecord {
     pub(super) version: u32,
     pub(super) id: ImageId,
@@ -63,7 +63,7 @@ pub(super) struct ImageRecord {
 }
 
 /// A name on disk.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NameRecord {
     pub(super) version: u32,
     pub(super) name: String,
@@ -74,8 +74,9 @@ impl Store {
     /// Publishes an image under its names. An image that is here keeps its layers, and only gets
     /// the names and the pin. Blocks, for as long as the disk needs to sync.
     pub(crate) fn publish(&self, new: NewImage) -> Result<Arc<Image>> {
-        if !self.unpublished(&new.layers).is_empty() {
-            new.disk.settle()?;
+        let unpublished = self.unpublished(&new.layers);
+        if !unpublished.is_empty() {
+            self.settle_and_seal(&new.disk, &unpublished)?;
         }
         fail_point!("image.pull.synced");
         let _commit = locked(&self.commit);
@@ -90,11 +91,16 @@ impl Store {
         self.commit(record, new.label)
     }
 
-    /// Gives an image that is here more names; `None` if it is not here. Blocks.
+    /// Gives an image that is here more names; `None` if it is not here, or not whole. Blocks.
     pub(crate) fn relabel(&self, label: Label) -> Result<Option<Arc<Image>>> {
         let _commit = locked(&self.commit);
         let existing = self.read().image(&label.id).cloned();
         let Some(image) = existing else { return Ok(None) };
+        let damage = self.look_at(&image.core.layers);
+        if !damage.is_empty() {
+            self.condemn_committed(&damage)?;
+            return Ok(None);
+        }
         if self.has(&image, &label) {
             return Ok(Some(image));
         }
@@ -176,6 +182,23 @@ impl Store {
         numbers
     }
 
+    /// Layers are sealed while the disk is busy: what they are read from is the page cache.
+    fn settle_and_seal(&self, disk: &Disk, numbers: &[u64]) -> Result<()> {
+        std::thread::scope(|scope| {
+            let seal = || {
+                for number in numbers {
+                    self.seal(*number, &self.layout.ingest(*number));
+                }
+            };
+            // Without a thread, and after a panic, they stay unsealed.
+            let sealing = std::thread::Builder::new().name("seal-layers".to_owned());
+            let sealing = sealing.spawn_scoped(scope, seal);
+            let settled = disk.settle();
+            drop(sealing.map(std::thread::ScopedJoinHandle::join));
+            settled
+        })
+    }
+
     /// Moves layers to their final place. Their bytes are synced; one whose image does not get its
     /// record is found without users, now by its last lease or after a crash by the next start.
     fn publish_layers(&self, numbers: &[u64]) -> Result<()> {
@@ -199,7 +222,7 @@ impl Store {
 }
 
 impl ImageRecord {
-    fn of(core: &ImageCore) -> Self {
+    pub(super) fn of(core: &ImageCore) -> Self {
         Self {
             version: 1,
             id: core.id.clone(),

@@ -13,9 +13,11 @@ use super::catalog::{Catalog, Layer, LayerRecord};
 use super::layout::{EMPTY_LAYER, Layout};
 use super::publish::{ImageRecord, NameRecord};
 use super::record::{self, TEMPORARY};
+use super::repair::read_seal;
 use super::snapshots::SnapshotRecord;
 use crate::error::{Error, Result};
 use crate::reference::Reference;
+use crate::seal::Stamp;
 
 /// The state of a store that was opened.
 pub(super) struct Recovered {
@@ -64,8 +66,8 @@ impl Recovery<'_> {
                 continue;
             }
             match read_layer(path) {
-                Ok(record) => {
-                    let layer = Layer { record, users: 0, is_published: true };
+                Ok((record, stamp)) => {
+                    let layer = Layer { record, users: 0, is_published: true, stamp };
                     self.catalog.put_layer(number, layer);
                 }
                 Err(error) => self.set_aside(path, &error.to_string()),
@@ -159,11 +161,14 @@ impl Recovery<'_> {
     }
 }
 
-fn read_layer(path: &Path) -> io::Result<LayerRecord> {
-    if !path.join("fs").symlink_metadata()?.is_dir() {
-        return Err(io::Error::other("its tree is no directory"));
+/// Nothing in a layer's root has come or gone: one look tells. All of it is for a scrub to read.
+fn read_layer(path: &Path) -> io::Result<(LayerRecord, Option<Stamp>)> {
+    let found = Stamp::of(&path.join("fs"))?;
+    let stamp = read_seal(path).map(|seal| seal.stamp);
+    if stamp.is_some_and(|expected| expected != found) {
+        return Err(io::Error::other("its tree was changed"));
     }
-    record::read(&path.join("layer.json"))
+    Ok((record::read(&path.join("layer.json"))?, stamp))
 }
 
 /// A record that was copied or renamed by hand speaks for another place.

@@ -145,6 +145,9 @@ impl Store {
         volumes: &[VolumeRequest],
     ) -> Result<Prepared> {
         let _commit = locked(&self.snapshot_commit);
+        if self.read().snapshot(key).is_none() {
+            self.check_whole(volumes.iter().map(|volume| &volume.image).chain([image]))?;
+        }
         let record = self.reserve(image, key, volumes)?;
         let made = self.find_volumes(&record, volumes).and_then(|volumes| {
             let rootfs = self.make_snapshot(&record)?;

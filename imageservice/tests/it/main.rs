@@ -6,6 +6,7 @@ mod accounts;
 mod coalesce;
 mod confinement;
 mod differential;
+mod damage;
 mod hostile_archives;
 mod hostile_layers;
 mod http2;

@@ -105,7 +105,7 @@ async fn one_bad_object_stops_nothing() {
     let remove = |path: &Path| std::fs::remove_file(path).unwrap();
     let only =
         |directory: &Path| std::fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
-    let damages: [Damage; 8] = [
+    let damages: [Damage; 10] = [
         ("image record", &|root| spoil(&only(&root.join("records/images")))),
         ("empty image record", &|root| empty(&only(&root.join("records/images")))),
         ("image record of another config", &|root| {
@@ -120,6 +120,10 @@ async fn one_bad_object_stops_nothing() {
         ("layer record", &|root| zeros(&only_layer(root).join("layer.json"))),
         ("missing layer record", &|root| remove(&only_layer(root).join("layer.json"))),
         ("missing tree", &|root| std::fs::remove_dir_all(only_layer(root).join("fs")).unwrap()),
+        ("tree without an entry", &|root| {
+            std::fs::remove_dir_all(only_layer(root).join("fs/etc")).unwrap();
+        }),
+        ("missing layer", &|root| std::fs::remove_dir_all(only_layer(root)).unwrap()),
         ("name record", &|root| zeros(&only(&root.join("records/names")))),
     ];
     for (case, damage) in damages {
