@@ -10,6 +10,7 @@ mod prune;
 mod pull;
 mod pulls;
 mod remove;
+mod scrub;
 mod tag;
 mod wait;
 
@@ -36,6 +37,7 @@ service! {
         Tag tag(TagRequest) -> TagResponse;
         Remove remove(RemoveRequest) -> RemoveResponse;
         Prune prune(PruneRequest) -> PruneResponse;
+        Scrub scrub(ScrubRequest) -> ScrubResponse;
         Import import(Streaming<ImportRequest>) -> ImportResponse;
         Wait wait(WaitRequest) -> WaitResponse;
     }

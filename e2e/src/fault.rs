@@ -2,6 +2,8 @@
 //! registries in [`crate::registry::scripted`]; failpoints inside berthd are armed by
 //! [`crate::daemon::Setup::failpoint`].
 
+pub mod power;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;

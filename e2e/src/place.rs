@@ -174,6 +174,14 @@ where
     dispatch(Need::WholeMachine, Again::this_test(), MACHINE_DEADLINE, test);
 }
 
+/// [`full_machine`] with a deadline of its own.
+pub fn full_machine_within<T>(deadline: Duration, test: T)
+where
+    T: AsyncFnOnce(Place) -> Result<()>,
+{
+    dispatch(Need::WholeMachine, Again::this_test(), deadline, test);
+}
+
 /// As [`full_machine`], for a test that has systemd do something: PIDs, cgroups and /run are the
 /// machine's own. All units of the test belong in [`Place::slice`], which ends with it.
 ///

@@ -30,7 +30,8 @@ use crate::registries_conf;
 use crate::registry::{Memory, Partials};
 use crate::scan::Space;
 use crate::store::{
-    Finding, Prepared, Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray, VolumeRequest,
+    Finding, Measurement, Prepared, Removal, Rootfs, Snapshot, SnapshotKey, Store, Stray,
+    VolumeRequest,
 };
 use crate::trust::Trust;
 
@@ -205,7 +206,7 @@ impl Images {
 
     /// Removes an image with all its names, when given an id; a name, and the image if it has no
     /// other, when given a name. What is not here is removed already. Layers that snapshots use
-    /// stay until the last of these is released.
+    /// stay until the last of these is released. The space of the others is free when this returns.
     ///
     /// # Errors
     /// As [`Images::find`], and [`Storage`](crate::Error::Storage).
@@ -216,6 +217,7 @@ impl Images {
         let evidence = self.evidence_of(&query);
         let removal = self.blocking(move |store| store.remove(&query)).await?;
         self.forget_evidence(evidence).await?;
+        self.settled().await;
         Ok(removal)
     }
 
@@ -273,6 +275,30 @@ impl Images {
     pub async fn snapshot_usage(&self, key: &SnapshotKey) -> Result<Option<Space>> {
         let key = key.clone();
         self.blocking(move |store| store.snapshot_usage(&key)).await
+    }
+
+    /// What a container has written to its layer, as it was measured last; `None` if it was not yet.
+    /// Answers at once, and has it measured anew if that was a while ago.
+    pub fn last_usage(&self, key: &SnapshotKey) -> Option<Measurement> {
+        self.measure_if_needed();
+        self.store().last_usage(key)
+    }
+
+    /// What all containers have written to their layers, as it was measured last.
+    pub fn last_usage_of_all(&self) -> Space {
+        self.measure_if_needed();
+        self.store().last_usage_of_all()
+    }
+
+    fn measure_if_needed(&self) {
+        if self.store().wants_measuring() {
+            let store = Arc::clone(self.store());
+            self.0.assembler.tasks.spawn_blocking(move || {
+                if let Err(error) = store.measure() {
+                    tracing::warn!(%error, "cannot measure what containers have written, ignoring");
+                }
+            });
+        }
     }
 
     /// Compares the disk with what is known, and snapshots with the containers that exist. Waits

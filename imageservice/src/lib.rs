@@ -57,7 +57,7 @@ pub use self::pull::{PullOutcome, PullRequest};
 pub use self::reference::{Reference, Target};
 pub use self::scan::Space;
 pub use self::store::{
-    Finding, Prepared, Removal, Rootfs, Snapshot, SnapshotKey, Stray, StrayKind, Volume,
-    VolumeRequest,
+    Finding, Measurement, Prepared, Removal, Rootfs, Snapshot, SnapshotKey, Stray, StrayKind,
+    Volume, VolumeRequest,
 };
 pub use self::trust::{TrustConfig, Verifiers};

@@ -34,6 +34,7 @@ mod recover;
 mod repair;
 mod scrub;
 mod snapshots;
+mod usage;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ use self::layout::Layout;
 pub(crate) use self::publish::{Label, NewImage};
 pub use self::scrub::Finding;
 pub use self::snapshots::{Prepared, Rootfs, Snapshot, SnapshotKey, Volume, VolumeRequest};
+pub use self::usage::Measurement;
+use self::usage::Measurements;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::scan::Space;
@@ -70,6 +73,7 @@ pub(crate) struct Store {
     snapshot_commit: Mutex<()>,
     /// Held by whoever writes a seal.
     seal_commit: Mutex<()>,
+    measurements: Measurements,
     janitor: Janitor,
     next_number: AtomicU64,
     _lock: OwnedFd,
@@ -95,6 +99,7 @@ impl Store {
             commit: Mutex::new(()),
             snapshot_commit: Mutex::new(()),
             seal_commit: Mutex::new(()),
+            measurements: Measurements::default(),
             janitor,
             next_number: AtomicU64::new(recovered.next_number),
             _lock: lock,

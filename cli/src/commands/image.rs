@@ -4,6 +4,7 @@
 
 mod inspect;
 mod prune;
+mod scrub;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ enum Command {
     #[command(visible_alias = "remove")]
     Rm(rmi::Rmi),
     Prune(prune::Prune),
+    Scrub(scrub::Scrub),
     Import(import::Import),
     Load(import::Load),
 }
@@ -44,6 +46,7 @@ pub(crate) async fn execute(node: &Node, options: Image) -> anyhow::Result<ExitC
         Command::Tag(options) => tag::execute(node, options).await,
         Command::Rm(options) => rmi::execute(node, options).await,
         Command::Prune(options) => prune::execute(node, options).await,
+        Command::Scrub(options) => scrub::execute(node, options).await,
         Command::Import(options) => import::execute(node, options).await,
         Command::Load(options) => import::load(node, options).await,
     }

@@ -80,6 +80,12 @@ impl Admin {
         Ok(self.line.action(self.client().prune(PruneRequest { all })).await?.removals)
     }
 
+    /// Reads all images again.
+    pub(crate) async fn scrub(&self, repair: bool) -> Result<Vec<Finding>, Refused> {
+        let answer = self.line.patiently(self.client().scrub(ScrubRequest { repair })).await?;
+        Ok(answer.findings)
+    }
+
     /// Imports an archive. The end of `parts` is the archive's end.
     pub(crate) async fn import(
         &self,

@@ -1,9 +1,13 @@
 //! ContainerStats: what a container uses.
 
+use std::time::UNIX_EPOCH;
+
+use berth_imageservice::Measurement;
 use berth_runtime::cgroup::Stats;
 use berth_runtime::containers::Container;
 use tonic::Status;
 
+use super::image_fs_info::usage;
 use super::{Call, lookup, view};
 use crate::api::runtime::{
     ContainerAttributes, ContainerStats, ContainerStatsRequest, ContainerStatsResponse, CpuUsage,
@@ -29,7 +33,13 @@ pub(super) fn of(node: &Node, container: &Container) -> Option<ContainerStats> {
     let used = node.containers.stats(container)?;
     let item = view::container(container);
     let timestamp = now();
+    let written = item.id.parse().ok().and_then(|key| node.images.last_usage(&key));
+    let written = written.map(|Measurement { space, at }| {
+        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        usage(node, space, i64::try_from(at.as_nanos()).unwrap_or_default())
+    });
     Some(ContainerStats {
+        writable_layer: written,
         cpu: used.cpu_nanoseconds.map(|nanoseconds| CpuUsage {
             timestamp,
             usage_core_nano_seconds: Some(UInt64Value { value: nanoseconds }),

@@ -1,5 +1,6 @@
-//! ImageFsInfo: what images take on disk.
+//! ImageFsInfo: what images take on disk, and what containers have written.
 
+use berth_imageservice::Space;
 use tonic::Status;
 
 use super::Call;
@@ -14,17 +15,20 @@ pub(super) async fn image_fs_info(
     _: Call,
     _: ImageFsInfoRequest,
 ) -> Result<ImageFsInfoResponse, Status> {
-    let used = node.images.usage();
-    let usage = FilesystemUsage {
-        timestamp: now(),
+    Ok(ImageFsInfoResponse {
+        image_filesystems: vec![usage(node, node.images.usage(), now())],
+        container_filesystems: vec![usage(node, node.images.last_usage_of_all(), now())],
+    })
+}
+
+/// A part of the file system that images are on.
+pub(super) fn usage(node: &Node, used: Space, timestamp: i64) -> FilesystemUsage {
+    FilesystemUsage {
+        timestamp,
         fs_id: Some(FilesystemIdentifier {
             mountpoint: node.loaded.config.dirs.root.join("images").display().to_string(),
         }),
         used_bytes: Some(UInt64Value { value: used.bytes }),
         inodes_used: Some(UInt64Value { value: used.inodes }),
-    };
-    Ok(ImageFsInfoResponse {
-        image_filesystems: vec![usage.clone()],
-        container_filesystems: vec![usage],
-    })
+    }
 }

@@ -8,12 +8,13 @@ use anyhow::{Result, bail, ensure};
 use super::{Kind, guest};
 
 /// Every program that some part of the harness runs, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 15] = [
+const PROGRAMS: [(&str, &str); 16] = [
     ("busybox", "busybox-static"),
     ("containerd", "containerd"),
     ("crun", "crun"),
     ("ctr", "containerd"),
     ("criu", "criu"),
+    ("dmsetup", "dmsetup"),
     ("docker-registry", "docker-registry"),
     ("host-local", "containernetworking-plugins"),
     ("ip", "iproute2"),

@@ -8,6 +8,7 @@ mod criu;
 mod hugetlb;
 mod io;
 mod machine;
+mod power_cuts;
 mod psi;
 mod systemd;
 mod systemd_driver;

@@ -238,7 +238,7 @@ fn images_are_imported_from_a_directory_a_file_or_a_pipe_and_run() {
 }
 
 /// Every command that needs a daemon, with arguments that make sense.
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 27] = [
     &["run", "busybox"],
     &["exec", "web", "true"],
     &["logs", "web"],
@@ -255,6 +255,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["image", "inspect", "busybox"],
     &["image", "ls"],
     &["image", "prune", "--force"],
+    &["image", "scrub"],
     &["import", "-"],
     &["load"],
     &["tag", "busybox", "x"],

@@ -35,6 +35,7 @@ mod images_restart;
 mod images_rootfs;
 mod images_secrets;
 mod images_sources;
+mod images_space;
 mod images_tools;
 mod images_trust;
 mod images_volumes;

@@ -17,8 +17,7 @@ pub struct Removal {
     pub names: Vec<String>,
     /// The image, if it is gone.
     pub image: Option<ImageId>,
-    /// Bytes of the layers that nobody uses any more; they are free when the background deletion is
-    /// through.
+    /// Bytes of the layers that nobody uses any more.
     pub freed: u64,
 }
 

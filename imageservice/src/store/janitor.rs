@@ -20,7 +20,10 @@ use crate::scan;
 pub(super) struct Janitor {
     bin: Arc<Bin>,
     mailbox: mpsc::UnboundedSender<PathBuf>,
-    pending: watch::Sender<usize>,
+    /// How many were thrown away.
+    sent: AtomicU64,
+    /// How many of these are gone.
+    gone: watch::Sender<u64>,
 }
 
 /// The trash directory.
@@ -34,15 +37,16 @@ impl Janitor {
     pub(super) fn start(trash: PathBuf, tasks: &TaskTracker, cancel: CancellationToken) -> Self {
         let bin = Arc::new(Bin { trash, next: AtomicU64::new(0) });
         let (mailbox, mut mail) = mpsc::unbounded_channel();
-        let pending = watch::Sender::new(0);
-        let janitor = Self { bin: Arc::clone(&bin), mailbox, pending: pending.clone() };
+        let gone = watch::Sender::new(0);
+        let janitor =
+            Self { bin: Arc::clone(&bin), mailbox, sent: AtomicU64::new(0), gone: gone.clone() };
         let blocking = tasks.clone();
         tasks.spawn(cancel.run_until_cancelled_owned(async move {
             while let Some(path) = mail.recv().await {
                 let bin = Arc::clone(&bin);
                 // A panic of the deletion must not end the janitor.
                 let _ = blocking.spawn_blocking(move || bin.delete(&path)).await;
-                pending.send_modify(|count| *count -= 1);
+                gone.send_modify(|count| *count += 1);
             }
         }));
         janitor
@@ -50,9 +54,10 @@ impl Janitor {
 
     /// Deletes a file or directory some time soon. It keeps its place until then; nobody may look.
     pub(super) fn discard(&self, path: PathBuf) {
-        self.pending.send_modify(|count| *count += 1);
+        // Before it counts as gone.
+        self.sent.fetch_add(1, Ordering::SeqCst);
         if self.mailbox.send(path).is_err() {
-            self.pending.send_modify(|count| *count -= 1);
+            self.gone.send_modify(|count| *count += 1);
         }
     }
 
@@ -66,11 +71,13 @@ impl Janitor {
         Ok(())
     }
 
-    /// Waits until nothing is left to delete, or the janitor was cancelled.
+    /// Waits until all that has been thrown away is deleted, or the janitor was cancelled. What is
+    /// thrown away meanwhile does not make it longer.
     pub(super) async fn settled(&self) {
-        let mut pending = self.pending.subscribe();
+        let sent = self.sent.load(Ordering::SeqCst);
+        let mut gone = self.gone.subscribe();
         tokio::select! {
-            _ = pending.wait_for(|count| *count == 0) => {}
+            _ = gone.wait_for(|count| *count >= sent) => {}
             () = self.mailbox.closed() => {}
         }
     }

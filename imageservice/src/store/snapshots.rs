@@ -251,6 +251,7 @@ impl Store {
         fail_point!("snapshot.release.cleared");
         record::remove(&self.layout.snapshot_record(key))?;
         let unused = self.write().take_snapshot(key);
+        self.measurements.forget(key);
         self.discard_layers(&unused);
         Ok(())
     }
@@ -272,7 +273,13 @@ impl Store {
         }
         let upper = self.layout.snapshot(key).join("upper");
         match scan::measure(&upper) {
-            Ok(space) => Ok(Some(space)),
+            Ok(space) => {
+                self.measurements.put(key, space);
+                if self.read().snapshot(key).is_none() {
+                    self.measurements.forget(key);
+                }
+                Ok(Some(space))
+            }
             // Released meanwhile.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::storage("measure", &upper, error)),
