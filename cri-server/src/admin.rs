@@ -14,7 +14,7 @@ mod scrub;
 mod tag;
 mod wait;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -64,12 +64,17 @@ fn image(node: &Node, text: &str) -> Result<Arc<Image>, Status> {
     found.ok_or_else(|| Status::not_found(format!("no image {text:?} is on this node")))
 }
 
-/// Ids of the containers that were made from each image, by image id.
+/// Ids of the containers that were made from each image, or have it as a volume, by image id.
 fn users(node: &Node) -> HashMap<String, Vec<String>> {
     let mut users: HashMap<String, Vec<String>> = HashMap::new();
     for container in node.containers.list() {
-        let (_, image) = ContainerOrigin::of(&container.spec.origin);
-        users.entry(image).or_default().push(container.spec.id.to_string());
+        let (config, image) = ContainerOrigin::config(&container.spec.origin);
+        let volumes = config.mounts.iter().filter_map(|mount| mount.image.as_ref());
+        let found = volumes.filter_map(|volume| node.images.find(&volume.image).ok().flatten());
+        let volumes = found.map(|image| image.id().to_string());
+        for image in BTreeSet::from_iter(volumes.chain([image])) {
+            users.entry(image).or_default().push(container.spec.id.clone());
+        }
     }
     users
 }

@@ -5,6 +5,7 @@ use tonic::Status;
 use crate::api::admin::{ImageLayer, InspectRequest, InspectResponse};
 use crate::node::Node;
 use crate::rpc::Call;
+use crate::rpc::pull_image::stays;
 
 pub(super) async fn inspect(
     node: &Node,
@@ -20,7 +21,7 @@ pub(super) async fn inspect(
         manifest_digest: image.manifest_digest().to_string(),
         config: image.raw_config().to_owned(),
         size: image.size(),
-        pinned: image.pinned(),
+        pinned: stays(node, &image),
         layers: layers
             .map(|layer| ImageLayer { diff_id: layer.diff_id.to_string(), size: layer.size })
             .collect(),

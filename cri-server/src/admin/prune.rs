@@ -6,6 +6,7 @@ use super::remove;
 use crate::api::admin::{PruneRequest, PruneResponse};
 use crate::node::Node;
 use crate::rpc::Call;
+use crate::rpc::pull_image::stays;
 
 pub(super) async fn prune(
     node: &Node,
@@ -17,7 +18,7 @@ pub(super) async fn prune(
     let mut removals = Vec::new();
     for image in node.images.list() {
         let id = image.id().to_string();
-        let is_wanted = image.pinned() || !(request.all || image.repo_tags().is_empty());
+        let is_wanted = stays(node, &image) || !(request.all || image.repo_tags().is_empty());
         if !is_wanted && is_unused(&id) {
             removals.push(remove::run(node, id).await?);
         }

@@ -30,5 +30,5 @@ pub(super) async fn image_status(
         });
         info.insert("info".to_owned(), text.to_string());
     }
-    Ok(ImageStatusResponse { image: Some(list_images::of(&image)), info })
+    Ok(ImageStatusResponse { image: Some(list_images::of(node, &image)), info })
 }

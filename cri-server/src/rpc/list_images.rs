@@ -5,7 +5,7 @@ use std::sync::Arc;
 use berth_imageservice::Image as LocalImage;
 use tonic::Status;
 
-use super::Call;
+use super::{Call, pull_image};
 use crate::api::runtime::{Image, ImageSpec, Int64Value, ListImagesRequest, ListImagesResponse};
 use crate::node::Node;
 use crate::status;
@@ -21,11 +21,11 @@ pub(super) async fn list_images(
     } else {
         node.images.find(&name).map_err(status::of)?.into_iter().collect()
     };
-    Ok(ListImagesResponse { images: images.iter().map(|image| of(image)).collect() })
+    Ok(ListImagesResponse { images: images.iter().map(|image| of(node, image)).collect() })
 }
 
 /// An image as CRI shows it.
-pub(super) fn of(image: &LocalImage) -> Image {
+pub(super) fn of(node: &Node, image: &LocalImage) -> Image {
     let config = image.config().config().as_ref();
     let user = config.and_then(|config| config.user().clone()).unwrap_or_default();
     // A number stands for itself; a name is for the kubelet to judge.
@@ -40,6 +40,6 @@ pub(super) fn of(image: &LocalImage) -> Image {
         uid,
         username,
         spec: Some(ImageSpec { image: image.id().to_string(), ..ImageSpec::default() }),
-        pinned: image.pinned(),
+        pinned: pull_image::stays(node, image),
     }
 }

@@ -1,6 +1,8 @@
 //! PullImage: bring an image here.
 
-use berth_imageservice::{AuthFields, Credentials, Progress, PullOutcome, PullRequest, Reference};
+use berth_imageservice::{
+    AuthFields, Credentials, Image, Progress, PullOutcome, PullRequest, Reference,
+};
 use prost::Message as _;
 use tonic::Status;
 
@@ -77,6 +79,13 @@ fn credentials(auth: &AuthConfig) -> Result<Option<Credentials>, Status> {
         registry_token: auth.registry_token,
     })
     .map_err(status::of)
+}
+
+/// Whether an image is to stay: it was pinned when it came, or the configuration names it now.
+pub(crate) fn stays(node: &Node, image: &Image) -> bool {
+    let patterns = &node.loaded.config.image.pinned;
+    let mut names = image.repo_tags().iter().chain(image.repo_digests());
+    image.pinned() || names.any(|name| is_pinned(patterns, name))
 }
 
 /// Whether one of the patterns fits, in which `*` stands for any run of

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use crate::place::{Place, needs};
 
 /// Marks a log of `dm-log-writes`.
-const MAGIC: u64 = 0x6a73_6677_7372_6872;
+const MAGIC: u64 = 0x006a_7366_7773_6872;
 const FLUSH: u64 = 1;
 const FUA: u64 = 2;
 const DISCARD: u64 = 4;
@@ -79,7 +79,7 @@ impl RecordedDisk {
         self.base.join("mounted")
     }
 
-    /// Puts a name to this moment.
+    /// Puts a name, which is one word, to this moment.
     pub fn mark(&self, name: &str) -> Result<()> {
         self.dmsetup(&["message", &self.name, "0", "mark", name])
     }

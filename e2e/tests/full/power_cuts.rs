@@ -15,7 +15,7 @@ use berth_e2e::image::{Compression, Entry, Image, Layer};
 use berth_e2e::place::{self, Place};
 use berth_e2e::registry::scripted::Scripted;
 
-/// At how many moments the power goes.
+/// At how many moments the power goes, unless `E2E_CUTS` says another number.
 const CUTS: usize = 220;
 const IMAGES: usize = 6;
 const DISK: u64 = 24 << 20;
@@ -101,18 +101,18 @@ async fn listed(client: &Client) -> Result<Vec<String>> {
 /// Pulls everything, some of it twice, while the disk is recorded.
 async fn record(place: &Place, stock: &Stock) -> Result<Recording> {
     let disk = RecordedDisk::ext4(place, DISK)?;
-    let setup = Setup::new(Engine::Berthd).name("recorded").root(&disk.dir());
+    let setup = Setup::new(Engine::Berthd).name("recorder").root(&disk.dir());
     let mut daemon = setup.start(place).await?;
     let client = daemon.client().await?;
     disk.mark("pulls")?;
     for round in ["first", "again"] {
         for (number, reference) in stock.images.keys().enumerate() {
-            disk.mark(&format!("{round} pull of {number}"))?;
+            disk.mark(&format!("{round}-pull-of-{number}"))?;
             client.pull(reference).await?;
         }
         if round == "first" {
             for (number, reference) in stock.images.keys().enumerate() {
-                disk.mark(&format!("removal of {number}"))?;
+                disk.mark(&format!("removal-of-{number}"))?;
                 client.remove_image(reference).await?;
             }
         }
@@ -151,11 +151,12 @@ fn a_power_cut_at_any_moment_of_a_pull_leaves_whole_images() {
         let recording = record(&place, &stock).await?;
         let first = recording.marked("pulls").context("the first mark")?;
         let moments = recording.len() - first;
-        assert!(moments >= CUTS, "{moments} writes are too few");
+        let cuts = std::env::var("E2E_CUTS").map_or(Ok(CUTS), |number| number.parse())?;
+        assert!(moments >= cuts, "{moments} writes are too few");
         let disk = place.scratch().join("cut.img");
         let mut counts = BTreeSet::new();
-        for number in 0..CUTS {
-            let moment = first + 1 + number * (moments - 1) / CUTS;
+        for number in 0..cuts {
+            let moment = first + 1 + number * (moments - 1) / cuts;
             fs::write(&disk, recording.cut(moment))?;
             let images = after_a_cut(&place, &stock, number, &disk).await.with_context(|| {
                 let during = recording.mark_before(moment);
@@ -166,7 +167,7 @@ fn a_power_cut_at_any_moment_of_a_pull_leaves_whole_images() {
             })?;
             counts.insert(images);
         }
-        println!("{CUTS} cuts among {moments} writes; images then: {counts:?}");
+        println!("{cuts} cuts among {moments} writes; images then: {counts:?}");
         // Or all of this has shown nothing.
         assert!(counts.contains(&0) && counts.contains(&IMAGES), "{counts:?}");
         Ok(())

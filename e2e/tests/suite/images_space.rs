@@ -121,10 +121,11 @@ fn a_pull_that_the_disk_has_no_room_for_says_so_and_leaves_nothing() {
     place::native(async |place| {
         let registry = Scripted::start().await?;
         let disk = SmallDisk::ext4(&place, 64 << 20)?;
-        let (mut daemon, audit) = start(&place, &disk).await?;
+        let (mut daemon, _) = start(&place, &disk).await?;
         let client = daemon.client().await?;
         let base = registry.add("base:1", &Image::busybox()?.build()?)?;
         client.pull(&base).await?;
+        let audit = Audit::begin(Scope::of(&daemon))?;
         let content: Vec<u8> =
             (0..400_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
         let big = Layer::new().with(Entry::file("big", content));
@@ -164,6 +165,7 @@ fn a_pull_that_the_disk_has_no_room_for_says_so_and_leaves_nothing() {
         app.wait_for_exit().await?;
         assert_eq!(app.log_text()?, "whole\n");
         client.pull(&reference).await?;
+        client.remove_image(&reference).await?;
         pod.delete().await?;
         audit.assert_clean().await
     });
@@ -224,6 +226,50 @@ fn what_decays_is_found_and_comes_again() {
         let cleared = berth.run(&["image", "scrub", "--repair"]).await?;
         assert!(cleared.stdout.contains("set aside at a start"), "{cleared:?}");
         client.remove_image(&reference).await?;
+        audit.assert_clean().await
+    });
+}
+
+/// By the configuration, whatever it is called now; and what is a volume of a container is in use.
+#[test]
+fn what_is_pinned_or_mounted_is_not_pruned() {
+    place::native(async |place| {
+        let registry = Scripted::start().await?;
+        let config = "version = 1\n[image]\npinned = [\"*/keep:*\"]\n";
+        let daemon = Setup::new(Engine::Berthd).config(config).start(&place).await?;
+        let audit = Audit::begin(Scope::of(&daemon))?;
+        let (client, berth) = (daemon.client().await?, Berth::of(&daemon)?);
+        let layer = |name: &str| Layer::new().with(Entry::file(name, name));
+        let image = |name| Image::from_scratch().layer(layer(name)).build();
+        let app = registry.add("app:1", &Image::busybox()?.build()?)?;
+        let volume = registry.add("volume:1", &image("volume")?)?;
+        let kept = registry.add("other:1", &image("kept")?)?;
+        let unused = registry.add("unused:1", &image("unused")?)?;
+        for name in [&app, &volume, &kept, &unused] {
+            client.pull(name).await?;
+        }
+        let pinned = async || -> Result<bool> {
+            Ok(client.image(&kept).await?.context("the image")?.pinned)
+        };
+        assert!(!pinned().await?);
+        let name = format!("{}/keep:1", registry.host());
+        assert_eq!(berth.run(&["tag", &kept, &name]).await?.code, 0);
+        assert!(pinned().await?);
+
+        let pod = client.run_pod(pod("p").host_network()).await?;
+        let spec = container("app").image(&app).image_mount(image_mount(&volume, "/v"));
+        pod.create(spec).await?;
+        let pruned = berth.run(&["image", "prune", "--all", "--force"]).await?;
+        assert_eq!(pruned.code, 0, "{pruned:?}");
+        assert!(client.image(&unused).await?.is_none());
+        for name in [&app, &volume, &kept] {
+            assert!(client.image(name).await?.is_some(), "{name}: {pruned:?}");
+        }
+        assert_ne!(berth.run(&["rmi", &volume]).await?.code, 0);
+        pod.delete().await?;
+        assert_eq!(berth.run(&["rmi", &volume, &app, &name]).await?.code, 0);
+        assert!(!pinned().await?);
+        client.remove_image(&kept).await?;
         audit.assert_clean().await
     });
 }
