@@ -1,6 +1,6 @@
 //! A layer that is no archive: the content of one file.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::{self, Mode, OFlags};
@@ -41,25 +41,13 @@ pub(crate) fn write(
     let file = fs::openat(&at.fd, name, flags, Mode::from_raw_mode(0o644));
     let mut file = std::fs::File::from(file.map_err(|e| storage("create file of")(e.into()))?);
     let mut verified = Verified::new(chunks, what, digest, *size, meter);
-    copy(&mut verified, &mut file, what)?;
+    while let Some(chunk) = verified.chunk()? {
+        file.write_all(&chunk).map_err(storage("write file of"))?;
+    }
     verified.finish()?;
     let epoch = fs::Timespec { tv_sec: 0, tv_nsec: 0 };
     let times = fs::Timestamps { last_access: epoch, last_modification: epoch };
     fs::fchmod(file.as_fd(), Mode::from_raw_mode(0o644))
         .and_then(|()| fs::futimens(file.as_fd(), &times))
         .map_err(|e| storage("set attributes of file of")(e.into()))
-}
-
-/// Copies all that comes; an error of reading is told apart from one of the disk.
-fn copy(verified: &mut Verified<'_>, file: &mut std::fs::File, what: &str) -> Result<()> {
-    use io::BufRead as _;
-    loop {
-        let chunk = verified.fill_buf().map_err(|e| super::unpack::unreadable(what, e))?;
-        let length = chunk.len();
-        if length == 0 {
-            return Ok(());
-        }
-        file.write_all(chunk).map_err(|e| Error::storage("write file of", what, e))?;
-        verified.consume(length);
-    }
 }

@@ -87,7 +87,11 @@ fn run(
 ) -> Result<Ended> {
     let what = expected.what.clone();
     let storage = |step| move |error| Error::storage(step, &expected.what, error);
-    let order = Order { what, algorithm: expected.diff_id.as_ref().unwrap_or(&expected.digest).algorithm(), limits: config.limits };
+    let order = Order {
+        what,
+        algorithm: expected.diff_id.as_ref().unwrap_or(&expected.digest).algorithm(),
+        limits: config.limits,
+    };
     let is_stopped = || operation.stop.is_cancelled();
     let mut unpacker = Unpacker::start(&config.unpacker, directory, &order)
         .map_err(storage("start an unpacker for"))?;

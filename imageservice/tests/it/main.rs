@@ -5,8 +5,8 @@
 mod accounts;
 mod coalesce;
 mod confinement;
-mod differential;
 mod damage;
+mod differential;
 mod hostile_archives;
 mod hostile_layers;
 mod http2;
