@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     audit, completion, exec, history, image, images, import, info, inspect, logs, ops, pods, ps,
-    pull, pulls, rm, rmi, run, stats, stop, tag, version,
+    pull, pulls, rm, rmi, run, save, stats, stop, tag, version,
 };
 use crate::node::{Address, Node};
 use crate::units::duration;
@@ -83,6 +83,7 @@ enum Command {
     Rmi(rmi::Rmi),
     Tag(tag::Tag),
     History(history::History),
+    Save(save::Save),
     Import(import::Import),
     Load(import::Load),
     Image(image::Image),
@@ -114,6 +115,7 @@ impl Cli {
             Command::Rmi(options) => rmi::execute(&node, options).await,
             Command::Tag(options) => tag::execute(&node, options).await,
             Command::History(options) => history::execute(&node, options).await,
+            Command::Save(options) => save::execute(&node, options).await,
             Command::Import(options) => import::execute(&node, options).await,
             Command::Load(options) => import::load(&node, options).await,
             Command::Image(options) => image::execute(&node, options).await,

@@ -18,6 +18,7 @@ pub(crate) mod pulls;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod save;
 pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod tag;

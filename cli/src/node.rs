@@ -13,7 +13,7 @@ mod line;
 use std::time::Duration;
 
 pub(crate) use address::Address;
-pub(crate) use admin::Admin;
+pub(crate) use admin::{Admin, Answers};
 pub(crate) use cri::Cri;
 pub(crate) use line::Refused;
 

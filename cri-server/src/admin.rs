@@ -1,6 +1,7 @@
 //! The admin service, for `berth`: which RPC is served by which function.
 
 mod audit;
+mod export;
 mod import;
 mod info;
 mod inspect;
@@ -44,6 +45,7 @@ service! {
     streams {
         Audit audit(AuditRequest) -> AuditResponse as AuditStream;
         Pull pull(PullRequest) -> PullResponse as PullStream;
+        Export export(ExportRequest) -> ExportResponse as ExportStream;
         Logs logs(LogsRequest) -> LogsResponse as LogsStream;
     }
     later {}

@@ -284,6 +284,7 @@ impl Job<'_> {
         let operation = self.operation.clone();
         blocking(tasks, move || {
             let ingest = store.begin_layer()?;
+            ingest.create_spine()?;
             let place = ingest.path();
             let debts = match form {
                 Form::Layer(_) | Form::Archive => {

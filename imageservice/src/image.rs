@@ -68,6 +68,8 @@ pub struct Image {
 pub(crate) struct ImageCore {
     pub(crate) id: ImageId,
     pub(crate) manifest_digest: Digest,
+    /// The manifest's very bytes; an image of an older store has none.
+    pub(crate) manifest: Option<String>,
     pub(crate) raw_config: String,
     pub(crate) is_artifact: bool,
     pub(crate) config: ImageConfiguration,

@@ -76,6 +76,8 @@ struct Resolved {
     digest: Digest,
     described: Description,
     manifest_digest: Digest,
+    /// The very bytes of the manifest.
+    raw: String,
     manifest: Manifest,
 }
 
@@ -104,6 +106,7 @@ pub(crate) async fn pull(
     let label = Label {
         id: resolved.manifest.id(),
         manifest_digest: resolved.manifest_digest.clone(),
+        manifest: Some(resolved.raw.clone()),
         names: names(&reference, &resolved.digest),
         pinned: request.pinned,
     };
@@ -204,7 +207,9 @@ async fn resolve(
         let FetchedDocument { bytes, digest: manifest_digest, media_type } = fetched;
         match Document::parse(&bytes, &[&media_type, &announced], &config.limits, &what)? {
             Document::Image(manifest) => {
-                return Ok(Resolved { digest, described, manifest_digest, manifest });
+                // JSON that was understood is UTF-8.
+                let raw = String::from_utf8_lossy(&bytes).into_owned();
+                return Ok(Resolved { digest, described, manifest_digest, raw, manifest });
             }
             Document::Index(entries) => {
                 let best = choose(&entries, &config.platform, &what)?;

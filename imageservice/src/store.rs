@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! ROOT/lock                      fcntl(2) lock: one process at a time
-//!      layers/N/{fs,layer.json,seal.json}  an unpacked layer; N is short, as `fsconfig(2)` and the one page of
-//!                                mount options that Linux 6.1 takes would have it
+//!      layers/N/{fs,layer.json,seal.json,spine}  an unpacked layer, and what of its archive is in
+//!                                no file; N is short, as `fsconfig(2)` and the one page of mount
+//!                                options that Linux 6.1 takes would have it
 //!      ingest/N/                 one that is being unpacked, or an archive that is being imported
 //!      partial/                  the beginnings of large layers that come slowly
 //!      records/images/HEX.json   image by config digest, with its layers' numbers

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{history, images, import, pull, rmi, tag};
+use super::{history, images, import, pull, rmi, save, tag};
 use crate::node::Node;
 
 /// Everything about images
@@ -32,6 +32,8 @@ enum Command {
     Rm(rmi::Rmi),
     Prune(prune::Prune),
     Scrub(scrub::Scrub),
+    #[command(visible_alias = "export")]
+    Save(save::Save),
     Import(import::Import),
     Load(import::Load),
 }
@@ -47,6 +49,7 @@ pub(crate) async fn execute(node: &Node, options: Image) -> anyhow::Result<ExitC
         Command::Rm(options) => rmi::execute(node, options).await,
         Command::Prune(options) => prune::execute(node, options).await,
         Command::Scrub(options) => scrub::execute(node, options).await,
+        Command::Save(options) => save::execute(node, options).await,
         Command::Import(options) => import::execute(node, options).await,
         Command::Load(options) => import::load(node, options).await,
     }

@@ -94,6 +94,14 @@ impl Admin {
         self.line.patiently(self.client().import(ReceiverStream::new(parts))).await
     }
 
+    /// Exports images as an archive.
+    pub(crate) async fn export(
+        &self,
+        request: ExportRequest,
+    ) -> Result<Answers<ExportResponse>, Refused> {
+        self.stream(self.client().export(request)).await
+    }
+
     /// Waits until a container has exited.
     pub(crate) async fn wait(&self, container: &str) -> Result<WaitResponse, Refused> {
         let request = WaitRequest { container_id: container.to_owned() };

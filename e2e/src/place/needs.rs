@@ -8,7 +8,8 @@ use anyhow::{Result, bail, ensure};
 use super::{Kind, guest};
 
 /// Every program that some part of the harness runs, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 16] = [
+const PROGRAMS: [(&str, &str); 20] = [
+    ("buildah", "buildah"),
     ("busybox", "busybox-static"),
     ("containerd", "containerd"),
     ("crun", "crun"),
@@ -21,10 +22,13 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("iptables", "iptables"),
     ("linux.uml", "user-mode-linux"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("podman", "podman"),
     ("runc", "runc"),
     ("script", "bsdutils"),
+    ("skopeo", "skopeo"),
     ("strace", "strace"),
     ("systemctl", "systemd"),
+    ("umoci", "umoci"),
 ];
 
 /// Where programs are looked for, beside `PATH`, which may lack the directories of an

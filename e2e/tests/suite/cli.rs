@@ -258,6 +258,7 @@ const COMMANDS: [&[&str]; 27] = [
     &["image", "scrub"],
     &["import", "-"],
     &["load"],
+    &["save", "-o", "/no/such/dir/x", "busybox"],
     &["tag", "busybox", "x"],
     &["history", "busybox"],
     &["pulls"],

@@ -21,6 +21,7 @@ mod harness_image;
 mod harness_peer;
 mod harness_place;
 mod harness_registry;
+mod images_archives;
 mod images_bad_network;
 mod images_concurrent;
 mod images_credentials;

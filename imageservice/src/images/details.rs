@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::Images;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::export::{self, Export, ExportRequest};
 use crate::image::{Image, ImageId};
 use crate::progress::Progress;
 use crate::reference::Reference;
@@ -51,6 +52,16 @@ impl Images {
         self.store().layers_of(image)
     }
 
+    /// Begins to write images as an archive.
+    ///
+    /// # Errors
+    /// [`ImageNotFound`](Error::ImageNotFound), [`AmbiguousId`](Error::AmbiguousId);
+    /// [`Unsupported`](Error::Unsupported) if a layer cannot be written again as it came.
+    pub async fn export(&self, request: ExportRequest) -> Result<Export> {
+        let operation = self.0.operation(format!("export {}", request.images.join(", ")));
+        export::export(&self.0.assembler, request, operation).await
+    }
+
     /// Gives an image one more name, away from the image that had it.
     ///
     /// # Errors
@@ -63,6 +74,7 @@ impl Images {
             let label = Label {
                 id: id.clone(),
                 manifest_digest: image.manifest_digest().clone(),
+                manifest: image.core.manifest.clone(),
                 names: vec![name],
                 pinned: false,
             };

@@ -60,6 +60,7 @@ fn recipe(archive: &Archive, saved: SavedImage, config: &Config) -> Result<Recip
     let label = Label {
         id: manifest.config.digest.clone().into(),
         manifest_digest: Digest::sha256(made_up.as_bytes()),
+        manifest: Some(made_up),
         names,
         pinned: false,
     };

@@ -43,7 +43,7 @@ pub(super) fn recipes(archive: &Archive, config: &Config) -> Result<Vec<Recipe>>
 fn recipe(archive: &Archive, entry: &Descriptor, config: &Config) -> Result<Recipe> {
     let names = names(entry);
     let title = names.first().map_or_else(|| entry.digest.to_string(), Reference::to_string);
-    let (manifest_digest, manifest) = find_manifest(archive, entry, config, &title)?;
+    let (manifest_digest, raw_manifest, manifest) = find_manifest(archive, entry, config, &title)?;
     for layer in &manifest.layers {
         archive.has_blob(layer.digest.clone(), &blob(&layer.digest));
     }
@@ -59,6 +59,7 @@ fn recipe(archive: &Archive, entry: &Descriptor, config: &Config) -> Result<Reci
     let label = Label {
         id: manifest.id(),
         manifest_digest,
+        manifest: Some(raw_manifest),
         names: [names, digests].concat(),
         pinned: false,
     };
@@ -70,13 +71,17 @@ fn find_manifest(
     entry: &Descriptor,
     config: &Config,
     title: &str,
-) -> Result<(Digest, Manifest)> {
+) -> Result<(Digest, String, Manifest)> {
     let what = format!("manifest of {title}");
     let mut entry = entry.clone();
     for _ in 0..=MAX_INDEXES {
         let bytes = verified(archive, &entry, config, &what)?;
         match Document::parse(&bytes, &[&entry.media_type], &config.limits, &what)? {
-            Document::Image(manifest) => return Ok((entry.digest, manifest)),
+            Document::Image(manifest) => {
+                // JSON that was understood is UTF-8.
+                let raw = String::from_utf8_lossy(&bytes).into_owned();
+                return Ok((entry.digest, raw, manifest));
+            }
             Document::Index(entries) => entry = choose(&entries, &config.platform, &what)?,
         }
     }

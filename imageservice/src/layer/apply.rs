@@ -16,9 +16,9 @@ use super::path::{clean, join, split};
 use super::pax::Time;
 use super::seal::{self, Seals, Xattrs};
 use super::sparse::Segment;
+use super::spine::Witness;
 use super::tar::{Entry, Kind, TarReader};
 use super::tree::{Existing, Place, Tree};
-use super::unpack::Workspace;
 use super::whiteout::{Mark, classify};
 use crate::config::Limits;
 use crate::error::{Error, Result};
@@ -100,9 +100,9 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 
 impl<'a> Applier<'a> {
     /// Starts in empty directories.
-    pub(crate) fn new(workspace: Workspace, layer: &'a str, limits: &'a Limits) -> Self {
+    pub(crate) fn new(root: OwnedFd, attic: OwnedFd, layer: &'a str, limits: &'a Limits) -> Self {
         Self {
-            tree: Tree::new(workspace.root, workspace.attic),
+            tree: Tree::new(root, attic),
             layer,
             limits,
             entries: 0,
@@ -115,10 +115,16 @@ impl<'a> Applier<'a> {
     }
 
     /// Applies every entry of the archive.
-    pub(crate) fn run<R: BufRead>(mut self, reader: &mut TarReader<R>) -> Result<Applied> {
+    pub(crate) fn run<R: BufRead + Witness>(
+        mut self,
+        reader: &mut TarReader<R>,
+    ) -> Result<Applied> {
         while let Some(entry) = reader.next().map_err(|e| self.unreadable(e))? {
             self.count(&entry)?;
             self.entry(&entry, reader).map_err(|trouble| self.explain(&entry.name, trouble))?;
+            if let Some(path) = self.tree.take_lost() {
+                reader.input().lost(&path);
+            }
         }
         self.finish()
     }
@@ -138,7 +144,7 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn entry<R: BufRead>(
+    fn entry<R: BufRead + Witness>(
         &mut self,
         entry: &Entry,
         reader: &mut TarReader<R>,
@@ -184,7 +190,7 @@ impl<'a> Applier<'a> {
         }
     }
 
-    fn create<R: BufRead>(
+    fn create<R: BufRead + Witness>(
         &mut self,
         at: &Place,
         name: &[u8],
@@ -200,8 +206,9 @@ impl<'a> Applier<'a> {
         }
         if let Kind::File { size, segments } = &entry.kind {
             let mut file = self.create_file(at, name, entry.mode).step("create file")?;
-            write(&mut file, reader, *size, segments.as_deref()).step("write")?;
-            self.keep_xattrs(&join(&at.path, name), entry, seal::is_ordinary)?;
+            let path = join(&at.path, name);
+            write((&mut file, &path), reader, *size, segments.as_deref()).step("write")?;
+            self.keep_xattrs(&path, entry, seal::is_ordinary)?;
             attributes::set(Subject::Open(file.as_fd()), entry).step("set attributes of")?;
             return attributes::set_times(Subject::Open(file.as_fd()), entry.mtime)
                 .step("set times of");
@@ -347,17 +354,19 @@ impl<'a> Applier<'a> {
 }
 
 /// Copies content from the archive; what no segment covers stays a hole.
-fn write<R: BufRead>(
-    file: &mut std::fs::File,
+fn write<R: BufRead + Witness>(
+    (file, path): (&mut std::fs::File, &[u8]),
     reader: &mut TarReader<R>,
     size: u64,
     segments: Option<&[Segment]>,
 ) -> io::Result<()> {
     let Some(segments) = segments else {
+        reader.input().content(path, 0, size);
         return reader.copy(size, |bytes| file.write_all(bytes));
     };
     for segment in segments {
         file.seek(SeekFrom::Start(segment.offset))?;
+        reader.input().content(path, segment.offset, segment.length);
         reader.copy(segment.length, |bytes| file.write_all(bytes))?;
     }
     file.set_len(size)

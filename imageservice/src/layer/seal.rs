@@ -34,14 +34,15 @@ pub(crate) fn is_ordinary(name: &[u8]) -> bool {
     name.starts_with(b"user.") || name == b"security.capability"
 }
 
-/// Looks at the directory that an unpacker had for itself: it holds two directories, and nothing
-/// that a program outside could stumble over.
+/// Looks at the directory that an unpacker had for itself: it holds two directories and the spine,
+/// and nothing that a program outside could stumble over.
 pub(crate) fn check(directory: &Path) -> io::Result<()> {
     for entry in read_dir(directory)? {
         let entry = entry?;
-        let is_ours = ["fs", "attic"].iter().any(|name| entry.file_name() == *name);
-        if !is_ours || !entry.file_type().as_ref().is_ok_and(FileType::is_dir) {
-            let name = entry.file_name();
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let is_ours = ["fs", "attic"].iter().any(|ours| name == *ours) && kind.is_dir()
+            || name == "spine" && kind.is_file();
+        if !is_ours {
             return Err(io::Error::other(format!("the unpacker left {name:?} behind")));
         }
     }

@@ -80,6 +80,11 @@ impl<R: BufRead> TarReader<R> {
         Self { input, left: 0, padding: 0, position: 0 }
     }
 
+    /// What is read from.
+    pub(crate) fn input(&mut self) -> &mut R {
+        &mut self.input
+    }
+
     /// What is behind the archive's end is the caller's.
     pub(crate) fn into_inner(self) -> R {
         self.input
@@ -154,10 +159,21 @@ impl<R: BufRead> TarReader<R> {
         self.padding = size.wrapping_neg() % BLOCK;
     }
 
-    /// Goes to the end of the current member.
+    /// Goes to the end of the current member. An archive may end before the padding of its last
+    /// one: Go's reader takes that for an end, and umoci writes such.
     fn skip(&mut self) -> io::Result<()> {
-        self.left += std::mem::take(&mut self.padding);
-        self.copy(self.left, |_| Ok(()))
+        self.copy(self.left, |_| Ok(()))?;
+        let mut padding = usize::try_from(std::mem::take(&mut self.padding)).unwrap_or_default();
+        while padding > 0 {
+            let n = self.input.fill_buf()?.len().min(padding);
+            if n == 0 {
+                break;
+            }
+            self.input.consume(n);
+            self.position += n as u64;
+            padding -= n;
+        }
+        Ok(())
     }
 
     fn header(&mut self) -> io::Result<Option<Header>> {

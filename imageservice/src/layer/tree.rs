@@ -53,6 +53,8 @@ pub(crate) struct Tree {
     implicit: BTreeSet<Vec<u8>>,
     /// Directories that hide what is below them.
     opaque: BTreeSet<Vec<u8>>,
+    /// The last thing with content that was displaced.
+    lost: Option<Vec<u8>>,
 }
 
 impl Tree {
@@ -65,6 +67,7 @@ impl Tree {
             open: HashMap::new(),
             implicit: BTreeSet::new(),
             opaque: BTreeSet::new(),
+            lost: None,
         }
     }
 
@@ -124,17 +127,26 @@ impl Tree {
                 self.displaced += 1;
                 fs::renameat(&at.fd, name, &self.attic, self.displaced.to_string())?;
                 let path = join(&at.path, name);
+                self.lost = Some(path.clone());
                 self.implicit.retain(|other| !is_within(other, &path));
                 self.opaque.retain(|other| !is_within(other, &path));
                 self.open.clear();
             }
             Existing::Whiteout | Existing::Other => {
+                if existing == Existing::Other && has_content(&at.fd, name)? {
+                    self.lost = Some(join(&at.path, name));
+                }
                 fs::unlinkat(&at.fd, name, AtFlags::empty())?;
                 // It may have been a symlink on the way to open directories.
                 self.open.clear();
             }
         }
         Ok(existing)
+    }
+
+    /// What was displaced since the last time that this was asked, if it had content.
+    pub(crate) fn take_lost(&mut self) -> Option<Vec<u8>> {
+        self.lost.take()
     }
 
     /// Opens the directory that an entry describes, making it if need be.
@@ -232,6 +244,12 @@ impl Tree {
         }
         Ok(place)
     }
+}
+
+/// Whether there is a regular file that is not empty.
+fn has_content(at: &OwnedFd, name: &[u8]) -> io::Result<bool> {
+    let stat = fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size > 0)
 }
 
 fn child(at: &Place, name: &[u8], fd: OwnedFd) -> io::Result<Place> {

@@ -1,5 +1,6 @@
 //! A layer on its way through an unpacker: fed to it as it comes, and judged at its end.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -38,6 +39,8 @@ pub(crate) struct Workspace {
     pub(crate) root: OwnedFd,
     /// For what later entries displace.
     pub(crate) attic: OwnedFd,
+    /// An empty file, for what of the archive is in no file.
+    pub(crate) spine: File,
 }
 
 /// Unpacks and verifies a layer in `directory`, which holds the empty directories `fs` and

@@ -1,7 +1,7 @@
 //! Layers in the making, and the leases that keep finished ones.
 
 use std::collections::HashMap;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,10 @@ use super::catalog::{Layer, LayerKey, LayerRecord};
 use super::record::{self, Durability};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::image::{Image, ImageId};
 use crate::images::ImageLayer;
-use crate::scan;
+use crate::layer::Rewriter;
+use crate::scan::{self, Space};
 
 /// A place for something that is not finished. Dropped, it is thrown away.
 #[derive(Debug)]
@@ -91,6 +92,33 @@ impl Store {
         leases.into_iter().map(|lease| self.open_tree(lease.number)).collect()
     }
 
+    /// The layers of an image, top first and each once, with their diff ids; they stay as long as
+    /// the leases. `None` if the image is not here.
+    pub(crate) fn lease_image(self: &Arc<Self>, id: &ImageId) -> Option<Vec<(Digest, LayerLease)>> {
+        let mut catalog = self.write();
+        let numbers = catalog.image(id)?.core.layers.clone();
+        catalog.hold(&numbers);
+        let named = |number: u64| {
+            let diff_id = catalog.layer(number)?.record.diff_id.clone();
+            Some((diff_id, LayerLease { store: Arc::clone(self), number }))
+        };
+        // Every layer of an image is in the catalog: it is held by the image.
+        Some(numbers.into_iter().filter_map(named).collect())
+    }
+
+    /// Opens a leased layer to be written again as it came. Blocks.
+    pub(crate) fn rewriter(&self, lease: &LayerLease, diff_id: &Digest) -> Result<Rewriter> {
+        let tree = self.open_tree(lease.number)?;
+        let published = spine_of(&self.layout.layer(lease.number));
+        let spine = File::open(&published)
+            .or_else(|_| File::open(spine_of(&self.layout.ingest(lease.number))));
+        let spine = match spine {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            spine => Some(spine.map_err(|e| Error::storage("open", &published, e))?),
+        };
+        Rewriter::open(spine, tree, diff_id.clone())
+    }
+
     /// Another pull may publish the layer meanwhile: what has left its ingest is in its final
     /// place.
     fn open_tree(&self, number: u64) -> Result<OwnedFd> {
@@ -125,12 +153,21 @@ impl Ingest {
         open_directory(&self.tree())
     }
 
+    /// Makes the file for what of the layer's archive is in no file of its tree. Blocks.
+    pub(crate) fn create_spine(&self) -> Result<()> {
+        let path = spine_of(&self.path());
+        File::create(&path).map(drop).map_err(|e| Error::storage("create", &path, e))
+    }
+
     /// The layer is complete: measures it, writes its record beside it and makes it findable for
     /// other pulls. It is not yet safe from a power cut; [`Store::publish`] sees to that. Blocks.
     pub(crate) fn finish(&self, key: LayerKey, diff_id: Digest) -> Result<LayerLease> {
         self.store.janitor.clear(&self.attic())?;
         let tree = self.tree();
-        let space = scan::measure(&tree).map_err(|e| Error::storage("measure", &tree, e))?;
+        let mut space = scan::measure(&tree).map_err(|e| Error::storage("measure", &tree, e))?;
+        let spine = spine_of(&self.path()).metadata();
+        space +=
+            spine.map(|spine| Space { bytes: spine.blocks() * 512, inodes: 1 }).unwrap_or_default();
         let record = LayerRecord { version: 1, key, diff_id, space };
         record::stage(&self.path().join("layer.json"), &record, Durability::Volatile)?.commit()?;
         let layer = Layer { record, users: 1, is_published: false, stamp: None };
@@ -159,6 +196,10 @@ impl Drop for LayerLease {
         let unused = self.store.write().release(&[self.number]);
         self.store.discard_layers(&unused);
     }
+}
+
+fn spine_of(layer: &Path) -> PathBuf {
+    layer.join("spine")
 }
 
 fn tree_of(layer: &Path) -> PathBuf {

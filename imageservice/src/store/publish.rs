@@ -26,6 +26,8 @@ use crate::reference::Reference;
 pub(crate) struct Label {
     pub(crate) id: ImageId,
     pub(crate) manifest_digest: Digest,
+    /// The manifest's very bytes, as far as they are known.
+    pub(crate) manifest: Option<String>,
     pub(crate) names: Vec<Reference>,
     pub(crate) pinned: bool,
 }
@@ -50,6 +52,8 @@ pub(super) struct ImageRecord {
     pub(super) version: u32,
     pub(super) id: ImageId,
     manifest_digest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    manifest: Option<String>,
     /// The very bytes whose digest is the id: of the configuration or, of an artifact, of the
     /// manifest.
     config: String,
@@ -111,6 +115,7 @@ impl Store {
     fn has(&self, image: &Image, label: &Label) -> bool {
         let names = self.read().names_of(&label.id);
         *image.manifest_digest() == label.manifest_digest
+            && (image.core.manifest.is_some() || label.manifest.is_none())
             && (image.pinned() || !label.pinned)
             && label.names.iter().all(|name| names.contains(name))
     }
@@ -164,6 +169,7 @@ impl Store {
             version: 1,
             id: new.label.id.clone(),
             manifest_digest: new.label.manifest_digest.clone(),
+            manifest: new.label.manifest.clone(),
             config: new.raw_config.clone(),
             is_artifact: new.is_artifact,
             size: sizes.map(|layer| layer.record.space.bytes).sum(),
@@ -227,6 +233,7 @@ impl ImageRecord {
             version: 1,
             id: core.id.clone(),
             manifest_digest: core.manifest_digest.clone(),
+            manifest: core.manifest.clone(),
             config: core.raw_config.clone(),
             is_artifact: core.is_artifact,
             layers: core.layers.clone(),
@@ -239,7 +246,8 @@ impl ImageRecord {
     /// The same image, as it was pulled again.
     fn renewed(self, label: &Label) -> Self {
         let manifest_digest = label.manifest_digest.clone();
-        Self { manifest_digest, pinned: self.pinned || label.pinned, ..self }
+        let manifest = label.manifest.clone();
+        Self { manifest_digest, manifest, pinned: self.pinned || label.pinned, ..self }
     }
 
     /// The image that the record is of, if the record is whole: its configuration proves it.
@@ -255,6 +263,7 @@ impl ImageRecord {
         Ok(ImageCore {
             id: self.id,
             manifest_digest: self.manifest_digest,
+            manifest: self.manifest,
             raw_config: self.config,
             is_artifact: self.is_artifact,
             config,

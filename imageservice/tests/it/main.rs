@@ -7,6 +7,7 @@ mod coalesce;
 mod confinement;
 mod damage;
 mod differential;
+mod export;
 mod hostile_archives;
 mod hostile_layers;
 mod http2;

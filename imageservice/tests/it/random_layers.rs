@@ -14,7 +14,7 @@ use crate::support::tarball::Meta;
 use crate::support::{Place, Tarball, TestImage, require_root, show};
 
 #[derive(Debug, Clone)]
-enum Op {
+pub(crate) enum Op {
     File(String),
     Dir(String),
     Whiteout(String, &'static str),
@@ -42,7 +42,7 @@ fn plain_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn any_op() -> impl Strategy<Value = Op> {
+pub(crate) fn any_op() -> impl Strategy<Value = Op> {
     let target =
         prop_oneof![name(), Just("../../../../../../canary".to_owned()), Just("/".to_owned())];
     prop_oneof![
@@ -53,7 +53,7 @@ fn any_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn tarball(ops: &[Op]) -> Tarball {
+pub(crate) fn tarball(ops: &[Op]) -> Tarball {
     ops.iter().fold(Tarball::new(), |tar, op| match op {
         Op::File(name) => tar.file(name, name),
         Op::Dir(name) => tar.dir(name),

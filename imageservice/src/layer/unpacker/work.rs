@@ -1,6 +1,7 @@
 //! The two threads of an unpacker: one inflates, the other hashes what came and makes files of it.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::layer::apply::{Applied, Applier};
 use crate::layer::compression;
 use crate::layer::pipe::{PipeReader, PipeWriter, pipe};
+use crate::layer::spine::Recorder;
 use crate::layer::tar::TarReader;
 use crate::layer::unpack::{Workspace, corrupt, unreadable};
 
@@ -41,6 +43,7 @@ fn unpack(order: &Order) -> Result<(Digest, Applied)> {
     let workspace = Workspace {
         root: open("fs").map_err(storage("open the tree of"))?,
         attic: open("attic").map_err(storage("open the attic of"))?,
+        spine: File::options().write(true).open("spine").map_err(storage("open the spine of"))?,
     };
     let (writer, reader) = pipe(order.algorithm);
     let (go, gone) = sync_channel(0);
@@ -123,12 +126,18 @@ fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 /// Applies all entries, and answers the digest of all that came. After a fault of the content it
 /// lets the other thread come to its own verdict; after a fault of the disk it stops that one.
 fn apply(workspace: Workspace, reader: PipeReader, order: &Order) -> Result<(Digest, Applied)> {
-    let applier = Applier::new(workspace, &order.what, &order.limits);
-    let mut tar = TarReader::new(reader);
+    let unwritable = |error| Error::storage("write the spine of", &order.what, error);
+    let Workspace { root, attic, spine } = workspace;
+    let recorder = Recorder::new(reader, spine).map_err(unwritable)?;
+    let applier = Applier::new(root, attic, &order.what, &order.limits);
+    let mut tar = TarReader::new(recorder);
     let applied = applier.run(&mut tar);
     if applied.as_ref().is_err_and(|error| !error.blames_content()) {
         return applied.map(|applied| (Digest::sha256(b""), applied));
     }
-    let diff_id = tar.into_inner().finish();
-    Ok((diff_id, applied?))
+    let (reader, recorded) = tar.into_inner().finish();
+    let diff_id = reader.finish();
+    let applied = applied?;
+    recorded.map_err(unwritable)?;
+    Ok((diff_id, applied))
 }
