@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, completion, exec, history, image, images, import, info, inspect, logs, ops, pods, ps,
-    pull, pulls, rm, rmi, run, save, stats, stop, tag, version,
+    audit, completion, exec, history, image, images, import, info, inspect, login, logs, ops, pods,
+    ps, pull, pulls, push, rm, rmi, run, save, stats, stop, tag, version,
 };
 use crate::node::{Address, Node};
 use crate::units::duration;
@@ -79,6 +79,9 @@ enum Command {
     Rm(rm::Rm),
     Pull(pull::Pull),
     Pulls(pulls::Pulls),
+    Push(push::Push),
+    Login(login::Login),
+    Logout(login::Logout),
     Images(images::Images),
     Rmi(rmi::Rmi),
     Tag(tag::Tag),
@@ -111,6 +114,9 @@ impl Cli {
             Command::Rm(options) => rm::execute(&node, options).await,
             Command::Pull(options) => pull::execute(&node, options).await,
             Command::Pulls(options) => pulls::execute(&node, options).await,
+            Command::Login(options) => login::login(&node, options).await,
+            Command::Logout(options) => login::logout(&node, options).await,
+            Command::Push(options) => push::execute(&node, options).await,
             Command::Images(options) => images::execute(&node, options).await,
             Command::Rmi(options) => rmi::execute(&node, options).await,
             Command::Tag(options) => tag::execute(&node, options).await,

@@ -5,14 +5,18 @@ mod export;
 mod import;
 mod info;
 mod inspect;
+mod login;
 mod logs;
 mod operations;
 mod prune;
 mod pull;
 mod pulls;
+mod push;
 mod remove;
 mod scrub;
 mod tag;
+mod telling;
+mod verify;
 mod wait;
 
 use std::collections::{BTreeSet, HashMap};
@@ -37,6 +41,8 @@ service! {
         Inspect inspect(InspectRequest) -> InspectResponse;
         Tag tag(TagRequest) -> TagResponse;
         Remove remove(RemoveRequest) -> RemoveResponse;
+        Login login(LoginRequest) -> LoginResponse;
+        Verify verify(VerifyRequest) -> VerifyResponse;
         Prune prune(PruneRequest) -> PruneResponse;
         Scrub scrub(ScrubRequest) -> ScrubResponse;
         Import import(Streaming<ImportRequest>) -> ImportResponse;
@@ -45,6 +51,7 @@ service! {
     streams {
         Audit audit(AuditRequest) -> AuditResponse as AuditStream;
         Pull pull(PullRequest) -> PullResponse as PullStream;
+        Push push(PushRequest) -> PushResponse as PushStream;
         Export export(ExportRequest) -> ExportResponse as ExportStream;
         Logs logs(LogsRequest) -> LogsResponse as LogsStream;
     }

@@ -97,7 +97,7 @@ pub enum Error {
         registry: String,
     },
     /// The registry wants credentials, or other ones.
-    #[error("fetch {what}: registry {registry} refuses the credentials: {detail}")]
+    #[error("{}: registry {registry} refuses the credentials: {detail}", doing(what))]
     Unauthorized {
         /// Manifest or blob, with reference or digest.
         what: String,
@@ -107,7 +107,7 @@ pub enum Error {
         detail: String,
     },
     /// The registry knows the caller and denies access.
-    #[error("fetch {what}: registry {registry} denies access: {detail}")]
+    #[error("{}: registry {registry} denies access: {detail}", doing(what))]
     Forbidden {
         /// Manifest or blob, with reference or digest.
         what: String,
@@ -117,7 +117,7 @@ pub enum Error {
         detail: String,
     },
     /// The registry cannot be reached or is not able to answer now.
-    #[error("fetch {what}: registry {registry} is unavailable: {reason}")]
+    #[error("{}: registry {registry} is unavailable: {reason}", doing(what))]
     Unavailable {
         /// Manifest or blob, with reference or digest.
         what: String,
@@ -127,7 +127,7 @@ pub enum Error {
         reason: String,
     },
     /// The registry could not prove who it is, or does not speak TLS.
-    #[error("fetch {what}: no secure connection to registry {registry}: {reason}")]
+    #[error("{}: no secure connection to registry {registry}: {reason}", doing(what))]
     Insecure {
         /// Manifest or blob, with reference or digest.
         what: String,
@@ -137,7 +137,7 @@ pub enum Error {
         reason: String,
     },
     /// The registry's answer breaks the distribution protocol.
-    #[error("fetch {what}: registry {registry} answers nonsense: {reason}")]
+    #[error("{}: registry {registry} answers nonsense: {reason}", doing(what))]
     BadAnswer {
         /// Manifest or blob, with reference or digest.
         what: String,
@@ -294,6 +294,26 @@ impl Error {
         Self::Storage { step, path, source: Arc::new(source) }
     }
 
+    /// What kind of failure it is, in one word: one of a few, fit to be counted by.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::NotInRegistry { .. } | Self::ImageNotFound { .. } => "not_found",
+            Self::Unauthorized { .. } | Self::InvalidCredentials { .. } => "unauthorized",
+            Self::Forbidden { .. } | Self::Blocked { .. } => "forbidden",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Timeout { .. } => "timeout",
+            Self::Insecure { .. } => "insecure",
+            Self::BadAnswer { .. } => "bad_answer",
+            Self::NoSpace { .. } => "no_space",
+            Self::Storage { .. } | Self::RootBusy { .. } => "storage",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Unsupported { .. } => "unsupported",
+            error if error.blames_content() => "bad_content",
+            Self::InvalidManifest { .. } | Self::InvalidArchive { .. } => "bad_content",
+            _ => "refused",
+        }
+    }
+
     /// Whether trying the same thing again, or at another registry, can help.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Timeout { .. })
@@ -311,6 +331,12 @@ impl Error {
                 | Self::Unsupported { .. }
         )
     }
+}
+
+/// What is attempted at a registry: to fetch something, unless it says itself what it is.
+fn doing(what: &str) -> String {
+    let is_verb = ["push ", "log in "].iter().any(|verb| what.starts_with(verb));
+    if is_verb { what.to_owned() } else { format!("fetch {what}") }
 }
 
 /// Whether an I/O error says that bytes, inodes or quota ran out.

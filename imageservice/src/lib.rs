@@ -31,6 +31,7 @@ mod platform;
 mod program;
 mod progress;
 mod pull;
+mod push;
 mod reference;
 mod registries_conf;
 mod registry;
@@ -56,6 +57,7 @@ pub use self::layer::run_as_unpacker;
 pub use self::platform::Platform;
 pub use self::progress::{LayerPhase, LayerProgress, Phase, Progress, ProgressReport};
 pub use self::pull::{PullOutcome, PullRequest};
+pub use self::push::{PushOutcome, PushRequest};
 pub use self::reference::{Reference, Target};
 pub use self::scan::Space;
 pub use self::store::{

@@ -21,6 +21,7 @@ mod range;
 mod retry;
 mod ring;
 mod token;
+mod upload;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use self::hosts::{Capability, Files, Host};
 pub(crate) use self::memory::Memory;
 pub(crate) use self::partial::Partials;
 use self::retry::Attempts;
+pub(crate) use self::upload::{CHUNK, Upload};
 use crate::blocking::blocking;
 use crate::config::{Config, Limits, Stall};
 use crate::credentials::Credentials;

@@ -9,6 +9,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::pulls::Pulls;
+
 /// Upper bounds in seconds. One range serves a status call of half a
 /// millisecond and a pull of ten minutes, so that any two panels compare.
 const SECONDS: [f64; 18] = [
@@ -46,7 +48,7 @@ struct Families {
     stage_duration: HistogramVec,
     in_flight: IntGauge,
     panics: IntCounter,
-    pull_bytes: IntCounter,
+    pulls: Pulls,
     network_duration: HistogramVec,
 }
 
@@ -87,7 +89,26 @@ impl Metrics {
 
     /// Adds bytes that came from a registry.
     pub fn pulled(&self, bytes: u64) {
-        self.0.pull_bytes.inc_by(bytes);
+        self.0.pulls.bytes.inc_by(bytes);
+    }
+
+    /// Counts a pull as in flight until the guard is dropped.
+    #[must_use]
+    pub fn pull_in_flight(&self) -> InFlight {
+        self.0.pulls.in_flight.inc();
+        InFlight(self.0.pulls.in_flight.clone())
+    }
+
+    /// Counts a pull that has succeeded: its time, the layers that it fetched, and those that were
+    /// here already.
+    pub fn pull_done(&self, elapsed: Duration, fetched: u64, reused: u64) {
+        self.0.pulls.done(elapsed, fetched, reused);
+    }
+
+    /// Counts a pull that has failed, by the host of the image's registry and the class of the
+    /// failure, a word out of few.
+    pub fn pull_failed(&self, registry: &str, class: &str) {
+        self.0.pulls.failed(registry, class);
     }
 
     /// Counts one call of the network plugins by its CNI verb (`ADD`, `DEL`...).
@@ -148,10 +169,7 @@ impl Families {
                 "berth_panics_total",
                 "Panics caught at the boundary of a request; each one is a bug.",
             )?,
-            pull_bytes: IntCounter::new(
-                "berth_image_pull_bytes_total",
-                "Bytes of image content received from registries.",
-            )?,
+            pulls: Pulls::new()?,
             network_duration: seconds(
                 "berth_network_operation_duration_seconds",
                 "Time that a chain of network plugins took.",
@@ -175,7 +193,10 @@ impl Families {
         self.registry.register(Box::new(self.stage_duration.clone()))?;
         self.registry.register(Box::new(self.in_flight.clone()))?;
         self.registry.register(Box::new(self.panics.clone()))?;
-        self.registry.register(Box::new(self.pull_bytes.clone()))?;
+        self.pulls
+            .collectors()
+            .into_iter()
+            .try_for_each(|family| self.registry.register(family))?;
         self.registry.register(Box::new(self.network_duration.clone()))
     }
 }
@@ -237,6 +258,28 @@ mod tests {
 
         drop(guard);
         assert!(metrics.render().unwrap().contains("berth_operations_in_flight 0"));
+    }
+
+    #[test]
+    fn pulls_are_counted_by_how_they_ended() {
+        let metrics = metrics();
+
+        let guard = metrics.pull_in_flight();
+        metrics.pull_done(Duration::from_secs(2), 3, 1);
+        metrics.pull_failed("registry.test:5000", "unauthorized");
+
+        let text = metrics.render().unwrap();
+        for line in [
+            "berth_image_pulls_in_flight 1",
+            r#"berth_image_pull_duration_seconds_bucket{le="2.5"} 1"#,
+            r#"berth_image_pull_layers_total{how="fetched"} 3"#,
+            r#"berth_image_pull_layers_total{how="reused"} 1"#,
+            r#"berth_image_pull_failures_total{class="unauthorized",registry="registry.test:5000"} 1"#,
+        ] {
+            assert!(text.contains(line), "no {line} in {text}");
+        }
+        drop(guard);
+        assert!(metrics.render().unwrap().contains("berth_image_pulls_in_flight 0"));
     }
 
     #[test]

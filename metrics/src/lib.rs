@@ -9,6 +9,7 @@
 
 mod exporter;
 mod families;
+mod pulls;
 
 pub use exporter::serve;
 pub use families::{Build, Error, InFlight, Metrics};

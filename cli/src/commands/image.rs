@@ -5,12 +5,13 @@
 mod inspect;
 mod prune;
 mod scrub;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{history, images, import, pull, rmi, save, tag};
+use super::{history, images, import, pull, push, rmi, save, tag};
 use crate::node::Node;
 
 /// Everything about images
@@ -25,6 +26,7 @@ enum Command {
     #[command(visible_alias = "list")]
     Ls(images::Images),
     Pull(pull::Pull),
+    Push(push::Push),
     Inspect(inspect::Inspect),
     History(history::History),
     Tag(tag::Tag),
@@ -32,6 +34,7 @@ enum Command {
     Rm(rmi::Rmi),
     Prune(prune::Prune),
     Scrub(scrub::Scrub),
+    Verify(verify::Verify),
     #[command(visible_alias = "export")]
     Save(save::Save),
     Import(import::Import),
@@ -43,6 +46,7 @@ pub(crate) async fn execute(node: &Node, options: Image) -> anyhow::Result<ExitC
     match options.command {
         Command::Ls(options) => images::execute(node, options).await,
         Command::Pull(options) => pull::execute(node, options).await,
+        Command::Push(options) => push::execute(node, options).await,
         Command::Inspect(options) => inspect::execute(node, options).await,
         Command::History(options) => history::execute(node, options).await,
         Command::Tag(options) => tag::execute(node, options).await,
@@ -50,6 +54,7 @@ pub(crate) async fn execute(node: &Node, options: Image) -> anyhow::Result<ExitC
         Command::Prune(options) => prune::execute(node, options).await,
         Command::Scrub(options) => scrub::execute(node, options).await,
         Command::Save(options) => save::execute(node, options).await,
+        Command::Verify(options) => verify::execute(node, options).await,
         Command::Import(options) => import::execute(node, options).await,
         Command::Load(options) => import::load(node, options).await,
     }

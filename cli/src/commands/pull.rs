@@ -1,6 +1,6 @@
 //! `berth pull`: brings an image onto the node.
 
-mod progress;
+pub(super) mod progress;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
-use self::progress::Progress;
+use self::progress::{PULL, Progress};
 use crate::api::admin::pull_response::Event;
 use crate::api::admin::{Credentials, Layer, PullDone, PullResolved};
 use crate::exit::Failure;
@@ -95,7 +95,7 @@ impl FromStr for Secret {
 }
 
 impl Creds {
-    fn credentials(&self) -> Result<Option<Credentials>, Failure> {
+    pub(super) fn credentials(&self) -> Result<Option<Credentials>, Failure> {
         let Some(Secret(text)) = self.creds.as_ref().filter(|secret| !secret.0.is_empty()) else {
             return Ok(None);
         };
@@ -144,7 +144,7 @@ pub(crate) async fn pull(
 async fn run(admin: &Admin, image: &str, creds: &Creds, tell: Tell) -> anyhow::Result<View> {
     let mut answers = admin.pull(image, creds.credentials()?).await?;
     let mut progress = match tell {
-        Tell::Progress => Some(Progress::new(image, Stream::Stderr)),
+        Tell::Progress => Some(Progress::new(image, Stream::Stderr, PULL)),
         Tell::Nothing => None,
     };
     let mut resolved = PullResolved::default();

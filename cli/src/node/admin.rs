@@ -94,6 +94,30 @@ impl Admin {
         self.line.patiently(self.client().import(ReceiverStream::new(parts))).await
     }
 
+    /// Pushes an image, which goes on when we leave.
+    pub(crate) async fn push(
+        &self,
+        request: PushRequest,
+    ) -> Result<Answers<PushResponse>, Refused> {
+        self.stream(self.client().push(request)).await
+    }
+
+    /// Whether a registry takes credentials; answers its name in normal form.
+    pub(crate) async fn login(
+        &self,
+        server: &str,
+        credentials: Credentials,
+    ) -> Result<String, Refused> {
+        let request = LoginRequest { server: server.to_owned(), credentials: Some(credentials) };
+        Ok(self.line.action(self.client().login(request)).await?.server)
+    }
+
+    /// Compares an image with its digests; answers how many bytes were read.
+    pub(crate) async fn verify(&self, image: &str) -> Result<u64, Refused> {
+        let request = VerifyRequest { image: image.to_owned() };
+        Ok(self.line.patiently(self.client().verify(request)).await?.bytes)
+    }
+
     /// Exports images as an archive.
     pub(crate) async fn export(
         &self,

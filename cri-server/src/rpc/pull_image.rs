@@ -1,8 +1,11 @@
 //! PullImage: bring an image here.
 
+use std::time::{Duration, Instant};
+
 use berth_imageservice::{
-    AuthFields, Credentials, Image, Progress, PullOutcome, PullRequest, Reference,
+    AuthFields, Credentials, Error, Image, Progress, PullOutcome, PullRequest, Reference,
 };
+use berth_metrics::Metrics;
 use prost::Message as _;
 use tonic::Status;
 
@@ -48,24 +51,49 @@ pub(crate) fn pull(
         node.loaded.config.timeouts.pull.get(),
     );
     let pinned = is_pinned(&node.loaded.config.image.pinned, &reference.to_string());
-    let request = PullRequest { alternatives, credentials, pinned, ..PullRequest::new(reference) };
+    let name = reference.clone();
+    let request = PullRequest { alternatives, credentials, pinned, ..PullRequest::new(name) };
     let pull = node.images.start_pull(request);
     let progress = pull.progress().clone();
+    let registry = reference.domain().to_owned();
     let (ops, metrics) = (node.ops.clone(), node.metrics.clone());
     let outcome = async move {
         ops.run(operation, async move |handle| {
             handle.stage("pull");
-            let outcome = pull.outcome().await.map_err(status::of)?;
-            metrics.pulled(outcome.bytes_fetched);
-            Ok(outcome)
+            let (_in_flight, begun) = (metrics.pull_in_flight(), Instant::now());
+            let outcome = pull.outcome().await;
+            tell(&metrics, &registry, begun.elapsed(), &outcome);
+            outcome.map_err(status::of)
         })
         .await
     };
     Ok((progress, outcome))
 }
 
+/// Counts a pull, and says in the log what came of it; that it failed is said by who answers.
+fn tell(
+    metrics: &Metrics,
+    registry: &str,
+    elapsed: Duration,
+    outcome: &Result<PullOutcome, Error>,
+) {
+    match outcome {
+        Err(error) => metrics.pull_failed(registry, error.class()),
+        Ok(outcome) => {
+            let PullOutcome { image, bytes_fetched, layers_fetched, layers_reused, .. } = outcome;
+            metrics.pulled(*bytes_fetched);
+            metrics.pull_done(elapsed, *layers_fetched as u64, *layers_reused as u64);
+            let seconds = elapsed.as_secs_f64();
+            tracing::info!(
+                registry, %image, bytes = bytes_fetched, layers_fetched, layers_reused, seconds,
+                "image pulled"
+            );
+        }
+    }
+}
+
 /// The credentials that a client sends; none if it sends empty ones.
-fn credentials(auth: &AuthConfig) -> Result<Option<Credentials>, Status> {
+pub(crate) fn credentials(auth: &AuthConfig) -> Result<Option<Credentials>, Status> {
     let auth = auth.clone();
     if auth.encoded_len() == 0 {
         return Ok(None);

@@ -238,7 +238,7 @@ fn images_are_imported_from_a_directory_a_file_or_a_pipe_and_run() {
 }
 
 /// Every command that needs a daemon, with arguments that make sense.
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 29] = [
     &["run", "busybox"],
     &["exec", "web", "true"],
     &["logs", "web"],
@@ -259,6 +259,8 @@ const COMMANDS: [&[&str]; 27] = [
     &["import", "-"],
     &["load"],
     &["save", "-o", "/no/such/dir/x", "busybox"],
+    &["push", "busybox"],
+    &["login", "-u", "me", "--password-stdin"],
     &["tag", "busybox", "x"],
     &["history", "busybox"],
     &["pulls"],

@@ -92,6 +92,12 @@ fn an_image_is_inspected_named_listed_and_removed() {
         let history = berth.json(&["history", &reference]).await?;
         assert_eq!(history[0]["diffId"], inspected[0]["layers"][0]["diffId"]);
 
+        let verified = berth.ok(&["image", "verify", id, &node.image]).await?;
+        assert!(verified.starts_with(&format!("{id}: verified, ")), "{verified}");
+        assert_eq!(verified.lines().count(), 2, "{verified}");
+        let missing = berth.run(&["image", "verify", "no/thing:1", &reference]).await?;
+        assert_eq!((missing.code, missing.stdout.lines().count()), (1, 1), "{missing:?}");
+
         berth.ok(&["tag", &reference, "local/told", "busybox:mine"]).await?;
         let names = berth.json(&["images", "told", "--filter", "reference=local/*"]).await?;
         assert_eq!(names, json!([]), "the repository told is another one");

@@ -6,7 +6,7 @@
 //! entry.
 
 use std::collections::BTreeMap;
-use std::fs::{FileType, read_dir};
+use std::fs::read_dir;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;

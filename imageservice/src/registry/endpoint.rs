@@ -4,6 +4,8 @@
 //! secret when it leaves the host's origin: `Authorization`, the headers of `hosts.toml`, the
 //! client certificate. A 401 from another origin is an answer and no challenge (CVE-2020-15157).
 
+mod exchange;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,6 +23,8 @@ use super::memory::Memory;
 use crate::credentials::Credentials;
 use crate::error::{Error, Result};
 use crate::reference::Reference;
+
+pub(super) use self::exchange::Call;
 
 const MAX_REDIRECTS: usize = 10;
 /// Challenges answered for one request: with a token from the cache, then with a new one.

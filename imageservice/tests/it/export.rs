@@ -145,7 +145,11 @@ async fn what_cannot_be_written_again_is_refused_with_the_reason() {
     let key = crate::support::place::key("damaging");
     let rootfs = images.prepare(found.id(), &key).await.unwrap();
     let file = rootfs.lowers[0].join("file");
+    let id = found.id().clone();
+    assert!(images.verify(&id).await.unwrap() > 1024);
     std::fs::write(&file, "CONTENT").unwrap();
+    let damaged = images.verify(&id).await.unwrap_err();
+    assert!(matches!(damaged, Error::DigestMismatch { .. }), "{damaged}");
     let refused = exported(&images, &["app:damaged"], ArchiveFormat::Docker).await.unwrap_err();
     assert!(matches!(refused, Error::DigestMismatch { .. }), "{refused}");
     std::fs::remove_file(&file).unwrap();

@@ -16,6 +16,7 @@ mod layers;
 mod mirrors;
 mod partial;
 mod pull;
+mod push;
 mod random_layers;
 mod registry_auth;
 mod registry_faults;

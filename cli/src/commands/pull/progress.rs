@@ -16,9 +16,21 @@ const FRAME: Duration = Duration::from_millis(50);
 /// Characters of a bar.
 const BAR: usize = 30;
 
-/// Tells a person of one pull.
+/// What a pull or a push is called while it goes on, and when it is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Words {
+    doing: &'static str,
+    done: &'static str,
+}
+
+/// The words of a pull.
+pub(crate) const PULL: Words = Words { doing: "pulling", done: "pulled" };
+/// The words of a push.
+pub(crate) const PUSH: Words = Words { doing: "pushing", done: "pushed" };
+
+/// Tells a person of one pull or push.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     state: State,
     stream: Stream,
     live: Option<Live>,
@@ -27,15 +39,15 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Tells of the pull of `image`.
-    pub(super) fn new(image: &str, stream: Stream) -> Self {
-        let state = State::new(image);
+    /// Tells of the pull or push of `image`.
+    pub(crate) fn new(image: &str, stream: Stream, words: Words) -> Self {
+        let state = State::new(image, words);
         let live = stream.is_terminal().then(|| Live::new(stream));
         Self { state, stream, live, since: Instant::now(), drawn: None }
     }
 
     /// Tells what has happened.
-    pub(super) fn tell(&mut self, event: &Event) -> anyhow::Result<()> {
+    pub(crate) fn tell(&mut self, event: &Event) -> anyhow::Result<()> {
         let news = self.state.apply(event);
         match (&mut self.live, event) {
             (Some(live), Event::Done(_)) => live.draw(&news),
@@ -57,6 +69,7 @@ struct State {
     reference: String,
     layers: Vec<LayerState>,
     rate: Rate,
+    words: Words,
 }
 
 #[derive(Debug)]
@@ -68,8 +81,8 @@ struct LayerState {
 }
 
 impl State {
-    fn new(image: &str) -> Self {
-        Self { reference: image.to_owned(), layers: Vec::new(), rate: Rate::default() }
+    fn new(image: &str, words: Words) -> Self {
+        Self { reference: image.to_owned(), layers: Vec::new(), rate: Rate::default(), words }
     }
 
     /// Takes an event in, and answers what is worth a line of its own.
@@ -94,7 +107,8 @@ impl State {
         let here = self.layers.iter().filter(|state| state.layer.present).count();
         let (reference, all) = (&self.reference, size::show(all));
         let here = if here > 0 { format!(", {here} here already") } else { String::new() };
-        format!("pulling {reference}: {}, {all}{here}", layers(count))
+        let doing = self.words.doing;
+        format!("{doing} {reference}: {}, {all}{here}", layers(count))
     }
 
     /// An image may have one layer several times.
@@ -114,7 +128,7 @@ impl State {
     fn done(&self, done: &PullDone) -> String {
         let elapsed = Duration::from_nanos(u64::try_from(done.elapsed).unwrap_or(0));
         let (bytes, elapsed) = (size::show(done.received), duration::show(elapsed));
-        format!("pulled {}: {bytes} in {elapsed}", self.reference)
+        format!("{} {}: {bytes} in {elapsed}", self.words.done, self.reference)
     }
 
     fn total(&self) -> u64 {
@@ -199,7 +213,7 @@ mod tests {
     }
 
     fn state() -> State {
-        State::new("app:1")
+        State::new("app:1", PULL)
     }
 
     fn layer_state(size: u64) -> LayerState {
