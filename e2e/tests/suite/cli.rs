@@ -238,7 +238,7 @@ fn images_are_imported_from_a_directory_a_file_or_a_pipe_and_run() {
 }
 
 /// Every command that needs a daemon, with arguments that make sense.
-const COMMANDS: [&[&str]; 29] = [
+const COMMANDS: [&[&str]; 30] = [
     &["run", "busybox"],
     &["exec", "web", "true"],
     &["logs", "web"],
