@@ -55,7 +55,8 @@ pub(super) async fn create_container(
             now: now(),
         },
     )?;
-    let source = Source { image: image.id().clone(), volumes: volumes(node, &translated.volumes)? };
+    let source =
+        Source { image: image.id().clone(), volumes: volumes(node, &translated.volumes).await? };
     let origin = ContainerOrigin {
         request: Some(request),
         image_id: image.id().to_string(),
@@ -146,18 +147,18 @@ fn image(node: &Node, request: &CreateContainerRequest) -> Result<Arc<Image>, St
 /// What begins a message about an image volume: the kubelet looks for it.
 const VOLUME: &str = "ImageVolumeMountFailed";
 
-fn volumes(node: &Node, asked: &[ImageVolume]) -> Result<Vec<VolumeRequest>, Status> {
-    let find = |volume: &ImageVolume| {
-        let name = &volume.image;
-        let found = node.images.find(name).map_err(of_volume)?;
+async fn volumes(node: &Node, asked: &[ImageVolume]) -> Result<Vec<VolumeRequest>, Status> {
+    let mut requests = Vec::new();
+    for ImageVolume { image: name, sub_path, .. } in asked {
         let missing = || {
             let why = format!("{VOLUME}: image {name:?} not found: pull it first");
             Status::not_found(why)
         };
-        let image = found.ok_or_else(missing)?.id().clone();
-        Ok(VolumeRequest { image, sub_path: volume.sub_path.clone() })
-    };
-    asked.iter().map(find).collect()
+        let image = node.images.find(name).map_err(of_volume)?.ok_or_else(missing)?;
+        node.images.admit(&image, &[name]).await.map_err(status::of)?;
+        requests.push(VolumeRequest { image: image.id().clone(), sub_path: sub_path.clone() });
+    }
+    Ok(requests)
 }
 
 /// What is wrong with a snapshot; with what begins, if it is a volume.

@@ -87,9 +87,9 @@ fn documents_without_measure() {
                     many(|it| it["layers"] = vec![it["layers"][0].clone(); 600].into()),
                 ),
                 image(
-                    "128 layers",
+                    "501 layers",
                     large,
-                    many(|it| it["layers"] = vec![it["layers"][0].clone(); 128].into()),
+                    many(|it| it["layers"] = vec![it["layers"][0].clone(); 501].into()),
                 ),
                 image("a config of 1 GiB", large, many(|it| it["config"]["size"] = json!(1 << 30))),
                 image(

@@ -74,7 +74,8 @@ fn space_is_told_exactly_and_is_free_when_an_image_is_removed() {
         }
         let info = client.image_fs_info().await?;
         let (images, containers) = (info.image_filesystems, info.container_filesystems);
-        assert_eq!(told(&images), on_disk(below(root, "layers", "fs")?)?);
+        let layers = [below(root, "layers", "fs")?, below(root, "layers", "spine")?].concat();
+        assert_eq!(told(&images), on_disk(layers)?);
         assert_eq!(told(&containers), (0, 0));
 
         let pod = client.run_pod(pod("p").host_network()).await?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use berth_e2e::audit::{Audit, Scope};
-use berth_e2e::client::{Client, Code, Status, assert_refused, container, pod};
+use berth_e2e::client::{Client, Code, Status, assert_refused, container, image_mount, pod};
 use berth_e2e::daemon::{Daemon, Engine, Setup};
 use berth_e2e::image::{Blob, Entry, Image, Index, Layer};
 use berth_e2e::place::{self, Place};
@@ -251,6 +251,32 @@ fn a_policy_counts_for_images_that_are_here_already() {
         }
         node.policy(&[])?;
         node.runs(&reference).await?;
+        node.ends_clean().await
+    });
+}
+
+#[test]
+fn a_policy_counts_for_volumes_too() {
+    place::native(async |place| {
+        let registry = Registry::start(&place).await?;
+        let node = Node::start(&place, "").await?;
+        let app = registry.push("team/app:1", &app("of volumes")?).await?;
+        let data = registry.push("data/model:1", &self::app("of data")?).await?;
+        for image in [&app, &data] {
+            node.client.pull(image).await?;
+        }
+        node.policy(&[(&format!("{}/data", registry.host()), "\"reject\"")])?;
+        let pod = node.client.run_pod(pod("p").host_network()).await?;
+        let mounting = || container("c").image(&app).image_mount(image_mount(&data, "/data"));
+        let message = assert_refused(
+            pod.create(mounting()).await,
+            Code::Unknown,
+            &["data/model", "policy.toml:1"],
+        );
+        assert!(message.starts_with(FAILED), "{message}");
+        node.policy(&[])?;
+        pod.create(mounting()).await?;
+        pod.delete().await?;
         node.ends_clean().await
     });
 }

@@ -116,13 +116,13 @@ async fn usage_is_what_the_disk_says() {
     let place = Place::new();
     let images = place.open().await;
     import(&images, &image, &["a"]).await;
-    // Two roots, d, f, s, h; a hard link is not another file.
-    assert_eq!(images.usage().inodes, 6);
+    // Two roots, d, f, s, h, and two spines; a hard link is not another file.
+    assert_eq!(images.usage().inodes, 8);
     let trees = std::fs::read_dir(place.root().join("layers")).unwrap();
     let trees = trees.map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with("0"));
     let du = std::process::Command::new("du")
         .args(["-s", "-B1"])
-        .args(trees.map(|path| path.join("fs")))
+        .args(trees.flat_map(|path| [path.join("fs"), path.join("spine")]))
         .output()
         .unwrap();
     let lines = String::from_utf8(du.stdout).unwrap();
