@@ -81,6 +81,8 @@ struct Job<'a> {
     recipe: &'a Recipe,
     /// Stops alone when one of its layers fails.
     operation: Operation,
+    /// What each layer is known by, and each with those below it.
+    identities: Vec<Digest>,
     chain_ids: Vec<Digest>,
     slots: Semaphore,
     bytes_fetched: AtomicU64,
@@ -102,12 +104,14 @@ impl Assembler {
         operation.progress.enter(Phase::Fetching);
         let (store, tasks) = (Arc::clone(&self.store), self.tasks.clone());
         let disk = blocking(&self.tasks, move || store.disk(&tasks)).await?;
+        let identities = identities(&recipe);
         let job = Job {
             assembler: self,
             source,
             recipe: &recipe,
             operation: operation.part(),
-            chain_ids: chain_ids(&recipe.configuration.diff_ids),
+            chain_ids: chain_ids(&identities),
+            identities,
             slots: Semaphore::new(self.config.parallel_layers.max(1)),
             bytes_fetched: AtomicU64::new(0),
             layers_fetched: AtomicUsize::new(0),
@@ -169,11 +173,10 @@ impl Job<'_> {
     /// Finds a layer, or fetches it, or waits for the pull that does.
     async fn layer(&self, index: usize) -> Result<Obtained> {
         let Assembler { store, tasks, flights, unpackers, .. } = self.assembler;
-        let diff_id = &self.recipe.configuration.diff_ids[index];
         let meter = self.operation.progress.meter(index);
         loop {
-            let boarding = flights.board(diff_id);
-            let keys = [LayerKey::Portable(diff_id.clone()), self.chained(index)];
+            let boarding = flights.board(&self.identities[index]);
+            let keys = [self.portable(index), self.chained(index)];
             let store = Arc::clone(store);
             let lease = blocking(tasks, move || store.lease_whole(&keys)).await?;
             if let Some(lease) = lease {
@@ -250,8 +253,7 @@ impl Job<'_> {
             if !debts.is_empty() {
                 return Ok(Obtained::Owing { ingest, debts });
             }
-            let key = LayerKey::Portable(self.recipe.configuration.diff_ids[index].clone());
-            self.finish(index, ingest, key).await.map(Obtained::Ready)
+            self.finish(index, ingest, self.portable(index)).await.map(Obtained::Ready)
         };
         let delivering = async {
             if let Some(delivery) = delivery {
@@ -356,18 +358,36 @@ impl Job<'_> {
         format!("layer {} of {}", self.recipe.manifest.layers[index].digest, self.recipe.title)
     }
 
+    fn portable(&self, index: usize) -> LayerKey {
+        LayerKey::Portable(self.identities[index].clone())
+    }
+
     fn chained(&self, index: usize) -> LayerKey {
         LayerKey::Chained(self.chain_ids[index].clone())
     }
 }
 
-/// The chain id of each layer (OCI image specification, "Layer ChainID").
-fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
-    let mut chain: Vec<Digest> = Vec::with_capacity(diff_ids.len());
-    for diff_id in diff_ids {
+/// What each layer is known by: the digest of its blob, which is counted in this process, and the
+/// diff id, of which a confined one tells. Were it by the diff id alone, an unpacker that a hostile
+/// layer has taken over could pass it off as one of another image.
+fn identities(recipe: &Recipe) -> Vec<Digest> {
+    let blobs = recipe.manifest.layers.iter().map(|layer| &layer.digest);
+    let both = recipe.configuration.diff_ids.iter().zip(blobs);
+    both.map(|(diff_id, blob)| match diff_id == blob {
+        true => diff_id.clone(),
+        false => Digest::sha256(format!("{diff_id} of {blob}").as_bytes()),
+    })
+    .collect()
+}
+
+/// What each layer is known by together with those below it, as the "Layer ChainID" of the OCI
+/// image specification is made.
+fn chain_ids(layers: &[Digest]) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::with_capacity(layers.len());
+    for layer in layers {
         chain.push(match chain.last() {
-            None => diff_id.clone(),
-            Some(below) => Digest::sha256(format!("{below} {diff_id}").as_bytes()),
+            None => layer.clone(),
+            Some(below) => Digest::sha256(format!("{below} {layer}").as_bytes()),
         });
     }
     chain

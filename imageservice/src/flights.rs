@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::digest::Digest;
 
-/// All flights under way, by diff id.
+/// All flights under way, by what a layer is known by.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flights(Arc<Mutex<HashMap<Digest, watch::Receiver<()>>>>);
 
@@ -26,19 +26,19 @@ pub(crate) enum Boarding {
 /// The right to fetch a layer. Dropped, the flight is over.
 pub(crate) struct Lead {
     flights: Flights,
-    diff_id: Digest,
+    layer: Digest,
     _end: watch::Sender<()>,
 }
 
 impl Flights {
-    pub(crate) fn board(&self, diff_id: &Digest) -> Boarding {
+    pub(crate) fn board(&self, layer: &Digest) -> Boarding {
         let mut flights = self.locked();
-        if let Some(flight) = flights.get(diff_id) {
+        if let Some(flight) = flights.get(layer) {
             return Boarding::Follow(flight.clone());
         }
         let (end, flight) = watch::channel(());
-        flights.insert(diff_id.clone(), flight);
-        Boarding::Lead(Lead { flights: self.clone(), diff_id: diff_id.clone(), _end: end })
+        flights.insert(layer.clone(), flight);
+        Boarding::Lead(Lead { flights: self.clone(), layer: layer.clone(), _end: end })
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<()>>> {
@@ -48,6 +48,6 @@ impl Flights {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.flights.locked().remove(&self.diff_id);
+        self.flights.locked().remove(&self.layer);
     }
 }

@@ -151,7 +151,7 @@ section! {
     /// Which images may be pulled and run. Files and programs are looked at anew
     /// at every pull, and for every container.
     Trust = "trust" {
-        /// What is asked of images, by name: [[image_policy]] with `scope`,
+        /// What is asked of images, by name: tables `image_policy` with `scope`,
         /// `require` ("accept", "reject" or "signature"), `keys` and `identity`; see
         /// docs/IMAGE-POLICY.md. Need not exist. Empty: no policy.
         policy_file: Option<PathBuf> = Some("/etc/berth/image-policy.toml".into()),

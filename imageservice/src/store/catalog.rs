@@ -20,9 +20,9 @@ const SHORTEST_ID: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LayerKey {
-    /// The same above any layers: by diff id.
+    /// The same above any layers: by blob and diff id.
     Portable(Digest),
-    /// Completed for the layers below it: by chain id (OCI image specification, "Layer ChainID").
+    /// Completed for the layers below it: by these and itself.
     Chained(Digest),
 }
 

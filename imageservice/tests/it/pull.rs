@@ -206,6 +206,22 @@ async fn layers_are_fetched_at_the_same_time() {
     assert!(matches!(pull.outcome().await, Err(Error::Cancelled { .. })));
 }
 
+/// Who unpacks a layer could be taken over by it, and tell another's diff id.
+#[tokio::test]
+async fn another_blob_is_another_layer_whatever_diff_id_it_claims() {
+    let tar = Tarball::new().file("base", "shared").build();
+    let packed = |packing| TestImage::of_layers(vec![TestLayer::new(&tar, packing)]);
+    let mut other = packed(Packing::Zstd);
+    other.config["config"]["Cmd"] = json!(["other"]);
+    let server = Server::start().await;
+    let one = server.add("app", "one", &packed(Packing::Gzip));
+    let other = server.add("app", "other", &other);
+    let place = Place::new();
+    let images = place.open().await;
+    images.pull(request(&one)).await.unwrap();
+    assert_eq!(images.pull(request(&other)).await.unwrap().layers_fetched, 1);
+}
+
 #[tokio::test]
 async fn a_layer_that_comes_twice_is_stacked_once() {
     let same = Tarball::new().file("same", "same").build();
