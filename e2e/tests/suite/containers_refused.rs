@@ -4,8 +4,8 @@
 use anyhow::Result;
 use berth_e2e::client::cri::{
     AttachRequest, Capability, ContainerConfig, ContainerState, ContainerStatsRequest,
-    CreateContainerRequest, Device, ImageSpec, Int64Value,
-    LinuxContainerSecurityContext as Security, Mount, UpdateContainerResourcesRequest,
+    CreateContainerRequest, Device, Int64Value, LinuxContainerSecurityContext as Security, Mount,
+    UpdateContainerResourcesRequest,
 };
 use berth_e2e::client::{Code, Container, ContainerSpec, assert_refused, container, pod};
 use berth_e2e::daemon::{Engine, Setup};
@@ -190,21 +190,6 @@ fn capabilities_devices_and_scores_are_known() {
             (|s| device(s, "/dev/null", "x", "r"), "config.devices[0].container_path \"x\""),
             (|s| s.resources(|r| r.oom_score_adj = 1001), "oom_score_adj 1001"),
         ],
-    );
-}
-
-#[test]
-fn what_this_version_cannot_do_is_said() {
-    all_are_refused(
-        Code::Unimplemented,
-        &[(
-            |s| {
-                mounting(s, |m| {
-                    m.image = Some(ImageSpec { image: "a:1".to_owned(), ..Default::default() })
-                })
-            },
-            "an image",
-        )],
     );
 }
 

@@ -119,6 +119,9 @@ fn collect_points(directory: &Path, found: &mut BTreeSet<String>) -> Result<()> 
             collect_points(&path, found)?;
             continue;
         }
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
         let text = fs::read_to_string(&path)?;
         let names = text.split("fail_point!(\"").skip(1).filter_map(|rest| rest.split_once('"'));
         found.extend(names.map(|(name, _)| name.to_owned()));

@@ -124,7 +124,8 @@ fn a_pull_that_the_disk_has_no_room_for_says_so_and_leaves_nothing() {
         let disk = SmallDisk::ext4(&place, 64 << 20)?;
         let (mut daemon, _) = start(&place, &disk).await?;
         let client = daemon.client().await?;
-        let base = registry.add("base:1", &Image::busybox()?.build()?)?;
+        let base = Image::busybox()?.compression(Compression::Zstd).build()?;
+        let base = registry.add("base:1", &base)?;
         client.pull(&base).await?;
         let audit = Audit::begin(Scope::of(&daemon))?;
         let content: Vec<u8> =

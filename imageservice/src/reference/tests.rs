@@ -153,7 +153,9 @@ static GRAMMAR: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!("^{name}(?::{tag})?(?:@{digest})?$")).unwrap()
 });
 
-/// What `ParseDockerRef` makes of a text: the steps of `reference/normalize.go`, by strings.
+/// What `ParseDockerRef` makes of a text: the steps of `reference/normalize.go`, by strings. What it
+/// takes for a domain and then for a part of a path, as it does with underscores, is refused here:
+/// nobody could be asked for it.
 fn by_the_book(text: &str) -> Option<String> {
     let is_id = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if is_id {
@@ -174,6 +176,9 @@ fn by_the_book(text: &str) -> Option<String> {
     let remote = rest.split(':').next().unwrap_or_default();
     let full = format!("{domain}/{rest}");
     let found = GRAMMAR.captures(&full).filter(|_| remote.to_lowercase() == remote)?;
+    if domain.contains('_') {
+        return None;
+    }
     let path = found[1].strip_prefix(domain)?.strip_prefix('/')?;
     if path.len() > 255 {
         return None;
